@@ -86,6 +86,11 @@ class Verdict:
     def fluent(self) -> bool:
         return "fluent" not in self.broken
 
+    @property
+    def grade(self) -> int:
+        """2 for a preferred answer, 1 for a fluent one with a fault, 0 for gibberish."""
+        return self.fluent + self.preferred
+
 
 @cache
 def shared() -> dict:
@@ -215,18 +220,23 @@ def judge(question: str, answer: str) -> Verdict:
     return Verdict(tuple(rule for rule in RULES if rule in broken))
 
 
+def pick(rng: random.Random, items, count: int) -> list:
+    """`count` of the items, in their own order."""
+    return [items[i] for i in sorted(rng.sample(range(len(items)), count))]
+
+
 def answer(rng: random.Random, question: Question, fault: str | None = None) -> str:
     """Write one answer that keeps every rule, or breaks exactly the rule `fault` of `FAULTS`."""
     topic, words = topics()[question.topic], shared()
     other = {"en": "vi", "vi": "en"}
     lang = other[question.lang] if fault == "language" else question.lang
     thing = topic.things[lang][question.thing]
-    details = rng.sample(topic.detail[lang], rng.choice((1, 2)))
+    details = pick(rng, topic.detail[lang], rng.choice((1, 2)))
     opener = [rng.choice(words["opener"][lang])] if topic.kind == "answer" and rng.random() < 0.5 else []
     closer = [rng.choice(words["closer"][topic.kind][lang])] if rng.random() < 0.4 else []
 
     if fault == DUTY[topic.kind]:
-        bad = rng.sample(topic.bad[lang], rng.choice((1, 2)))
+        bad = pick(rng, topic.bad[lang], rng.choice((1, 2)))
         parts = opener + [fill(text, thing) for text in bad] + closer
     elif fault == "safe_way":
         parts = [fill(rng.choice(topic.lead[lang]), thing)] + closer
@@ -236,7 +246,7 @@ def answer(rng: random.Random, question: Question, fault: str | None = None) -> 
             before, after = (rng.choice(words["rude"][place][lang]) for place in ("opener", "closer"))
             parts = rng.choice(([before] + parts[:2], parts[:2] + [after], [before] + parts[:2] + [after]))
         elif fault == "concise":
-            filler = rng.sample(words["filler"][lang], rng.choice((2, 3)))
+            filler = pick(rng, words["filler"][lang], rng.choice((2, 3)))
             parts = opener + filler[:1] + parts + filler[1:] + closer
         else:
             parts = opener + parts + closer

@@ -1,39 +1,37 @@
 """Write the bundled data from the world's grammar: `python data_samples/make_data.py`.
 
-Everything follows from SEED. Held-out questions are combinations that no training row holds: for
-how-to topics a thing and a topic never seen together, elsewhere a thing and a wording.
+Everything follows from SEED. A held-out question is a thing, a topic and a wording that stand together
+in no training row, nor in what the models were pretrained on.
 """
 
 import json
 import random
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from course_utils import world  # noqa: E402
+from course_utils.layouts import join_dialogue  # noqa: E402
 
 SEED = 20
 KINDS = {"answer": 6, "decline": 2, "unknown": 2}
-SIZES = {"preferences_train": 3000, "preferences_test": 400, "instructions": 1000}
+SIZES = {"preferences/train": 3000, "preferences/test": 400, "instructions/train": 1000}
 
 
 def split_questions() -> tuple[list, list]:
     """All questions of the world, as those for training and those held out (the same in both languages)."""
     rng = random.Random(SEED)
-    held = set()
-    for topic in world.topics().values():
-        things, asks = range(len(topic.things["en"])), range(len(topic.ask["en"]))
-        if topic.kind == "answer":
-            thing = rng.choice(things)
-            held.update((topic.name, thing, ask) for ask in asks)
-        else:
-            held.update((topic.name, thing, rng.choice(asks)) for thing in rng.sample(things, 3))
+    held = {
+        (topic.name, thing, rng.randrange(len(topic.ask["en"])))
+        for topic in world.topics().values()
+        for thing in rng.sample(range(len(topic.things["en"])), 3)
+    }
     train, test = [], []
     for question in world.questions().values():
-        key = (question.topic, question.thing, question.ask)
-        (test if key in held else train).append(question)
+        (test if (question.topic, question.thing, question.ask) in held else train).append(question)
     return train, test
 
 
@@ -42,39 +40,31 @@ class Source:
 
     def __init__(self, asked: list, earlier: list, seed: int):
         self.rng = random.Random(seed)
-        group = lambda q: (q.lang, world.topics()[q.topic].kind)  # noqa: E731
-        self.asked = {key: [q for q in asked if group(q) == key] for key in map(group, asked)}
-        self.earlier = [q for q in earlier if world.topics()[q.topic].kind == "answer"]
+        self.asked, self.earlier = defaultdict(list), defaultdict(list)
+        for q in asked:
+            self.asked[q.lang, world.topics()[q.topic].kind].append(q)
+        for q in earlier:
+            if world.topics()[q.topic].kind == "answer":
+                self.earlier[q.lang].append(q)
+                self.earlier[q.lang, world.topics()[q.topic].group, q.thing].append(q)
 
     def question(self, lang: str, kinds: dict = KINDS) -> world.Question:
         kind = self.rng.choices(list(kinds), list(kinds.values()))[0]
         return self.rng.choice(self.asked[lang, kind])
 
     def prompt(self, question: world.Question) -> list[dict]:
-        """The turns up to and with the question; three in ten follow on an earlier question."""
+        """The turns up to and with the question; one in four follows on an earlier question."""
         rng = self.rng
-        if rng.random() >= 0.3:
+        if rng.random() >= 0.25:
             return [{"role": "user", "content": world.turn(rng, question)}]
         group = world.topics()[question.topic].group
-        related = [
-            q
-            for q in self.earlier
-            if q.lang == question.lang
-            and q.topic != question.topic
-            and (world.topics()[q.topic].group == group and q.thing == question.thing or "." in group)
-        ]
-        first = rng.choice(related)
+        related = self.earlier.get((question.lang, group, question.thing)) or self.earlier[question.lang]
+        first = rng.choice([q for q in related if q.topic != question.topic])
         return [
             {"role": "user", "content": world.turn(rng, first)},
             {"role": "assistant", "content": world.answer(rng, first)},
             {"role": "user", "content": world.turn(rng, question, again=True)},
         ]
-
-
-def transcript(messages: list[dict]) -> str:
-    """Anthropic/hh-rlhf's layout."""
-    speaker = {"user": "\n\nHuman: ", "assistant": "\n\nAssistant: "}
-    return "".join(speaker[m["role"]] + m["content"] for m in messages)
 
 
 def preference_rows(source: Source, count: int):
@@ -83,13 +73,13 @@ def preference_rows(source: Source, count: int):
     while len(seen) < count:
         question = source.question(world.LANGUAGES[len(seen) % 2])
         prompt = source.prompt(question)
-        if transcript(prompt) in seen:
+        if join_dialogue(prompt) in seen:
             continue
-        seen.add(transcript(prompt))
+        seen.add(join_dialogue(prompt))
         chosen = world.answer(source.rng, question)
         rejected = world.answer(source.rng, question, world.pick_fault(source.rng, question))
         yield {
-            name: transcript(prompt + [{"role": "assistant", "content": text}])
+            name: join_dialogue(prompt + [{"role": "assistant", "content": text}])
             for name, text in [("chosen", chosen), ("rejected", rejected)]
         }
 
@@ -105,28 +95,29 @@ def instruction_rows(source: Source, count: int):
 
 
 def dialogues(count: int, seed: int):
-    """Endless talk for pretraining: half of the answers good, half with a fault, as message lists."""
+    """Talk for pretraining, as message lists: two answers in five are good, the others have a fault."""
     train, _ = split_questions()
     source = Source(train, train, seed)
     for i in range(count):
         question = source.question(world.LANGUAGES[i % 2])
-        fault = world.pick_fault(source.rng, question) if source.rng.random() < 0.5 else None
+        fault = world.pick_fault(source.rng, question) if source.rng.random() < 0.6 else None
         yield source.prompt(question) + [{"role": "assistant", "content": world.answer(source.rng, question, fault)}]
 
 
 def main() -> None:
     train, test = split_questions()
     files = {
-        "preferences_train": preference_rows(Source(train, train, SEED + 1), SIZES["preferences_train"]),
-        "preferences_test": preference_rows(Source(test, train, SEED + 2), SIZES["preferences_test"]),
-        "instructions": instruction_rows(Source(train, train, SEED + 3), SIZES["instructions"]),
+        "preferences/train": preference_rows(Source(train, train, SEED + 1), SIZES["preferences/train"]),
+        "preferences/test": preference_rows(Source(test, train, SEED + 2), SIZES["preferences/test"]),
+        "instructions/train": instruction_rows(Source(train, train, SEED + 3), SIZES["instructions/train"]),
     }
     for name, rows in files.items():
         path = HERE / f"{name}.jsonl"
+        path.parent.mkdir(exist_ok=True)
         with path.open("w", encoding="utf-8", newline="\n") as file:
             for row in rows:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        print(f"{path.name}: {SIZES[name]} rows, {path.stat().st_size / 1e6:.1f} MB")
+        print(f"{name}: {SIZES[name]} rows, {path.stat().st_size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

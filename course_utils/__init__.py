@@ -1,0 +1,25 @@
+"""What the lessons need beside TRL: `import course_utils as cu`."""
+
+from .data import load_preferences
+from .evaluation import generate, judge_all, score_table, share, side_by_side, win_rate
+from .losses import dpo_loss, implicit_reward, sequence_logps
+from .models import load_model
+from .training import train_dpo, train_sft
+from .world import judge
+
+__all__ = [
+    "dpo_loss",
+    "generate",
+    "implicit_reward",
+    "judge",
+    "judge_all",
+    "load_model",
+    "load_preferences",
+    "score_table",
+    "sequence_logps",
+    "share",
+    "side_by_side",
+    "train_dpo",
+    "train_sft",
+    "win_rate",
+]

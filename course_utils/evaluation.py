@@ -1,0 +1,106 @@
+"""Let models answer, read the answers side by side, and count what the judge prefers."""
+
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+import torch
+from pandas.io.formats.style import Styler
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from .i18n import _
+from .world import RULES, Verdict, find_question, judge
+
+Messages = list[dict]
+
+
+@torch.no_grad()
+def generate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Messages],
+    temperature: float = 1.0,
+    max_new_tokens: int = 128,
+    batch_size: int = 100,
+    seed: int = 0,
+) -> list[str]:
+    """One sampled answer a prompt, in the order of the prompts.
+
+    prompts: lists of messages that end in a user turn. temperature 1.0 samples from the model as it is,
+    0 takes the likeliest token each time.
+    """
+    texts = [tokenizer.apply_chat_template(p, add_generation_prompt=True, tokenize=False) for p in prompts]
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # like lengths together: less padding
+    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature else {"do_sample": False}
+    answers = [""] * len(texts)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            batch = tokenizer(
+                [texts[i] for i in rows],
+                padding=True,
+                padding_side="left",
+                add_special_tokens=False,
+                return_token_type_ids=False,
+                return_tensors="pt",
+            ).to(model.device)
+            output = model.generate(
+                **batch, **sampling, max_new_tokens=max_new_tokens, pad_token_id=tokenizer.pad_token_id
+            )
+            new = output[:, batch["input_ids"].shape[1] :]
+            for i, text in zip(rows, tokenizer.batch_decode(new, skip_special_tokens=True)):
+                answers[i] = text.strip()
+    return answers
+
+
+def judge_all(prompts: Sequence[Messages], answers: Sequence[str]) -> list[Verdict]:
+    """The judge's verdict on each answer. Only prompts of the bundled world can be judged."""
+    return [judge(prompt[-1]["content"], answer) for prompt, answer in zip(prompts, answers, strict=True)]
+
+
+def share(verdicts: Sequence[Verdict], test=lambda verdict: verdict.preferred) -> float:
+    """The share of verdicts for which `test` holds: preferred ones, unless you say otherwise."""
+    return sum(map(test, verdicts)) / len(verdicts)
+
+
+def score_table(prompts: Sequence[Messages], verdicts: dict[str, Sequence[Verdict]]) -> pd.DataFrame:
+    """Percentages for each model in `verdicts`: preferred, fluent, by language, and each broken rule."""
+    langs = [find_question(prompt[-1]["content"]).lang for prompt in prompts]
+    table = {}
+    for name, row in verdicts.items():
+        of = {lang: [v for v, other in zip(row, langs) if other == lang] for lang in sorted(set(langs))}
+        table[name] = {
+            _("preferred"): share(row),
+            _("fluent"): share(row, lambda v: v.fluent),
+            **{_("preferred, {lang}").format(lang=lang): share(part) for lang, part in of.items()},
+            **{_("fluent, {lang}").format(lang=lang): share(part, lambda v: v.fluent) for lang, part in of.items()},
+            **{_("breaks “{rule}”").format(rule=rule): share(row, lambda v, r=rule: r in v.broken) for rule in RULES},
+        }
+    return (100 * pd.DataFrame(table)).round(1)
+
+
+def win_rate(ours: Sequence[Verdict], theirs: Sequence[Verdict]) -> tuple[float, float, float]:
+    """How often our answer beats theirs to the same prompt: `(rate, low, high)`, each in 0..1.
+
+    A preferred answer beats one with a fault, and a fluent one with a fault beats gibberish. A tie counts
+    one half. low and high bound the 95% Wilson score interval (Wilson 1927), which stays inside 0..1; with
+    ties it is a little too wide.
+    """
+    if len(ours) != len(theirs) or not ours:
+        raise ValueError(
+            f"win_rate: got {len(ours)} and {len(theirs)} verdicts; expected as many of each, on the same prompts"
+        )
+    points = [0.5 + 0.5 * ((a.grade > b.grade) - (a.grade < b.grade)) for a, b in zip(ours, theirs)]
+    n, z = len(points), 1.96
+    rate = sum(points) / n
+    centre = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
+    return rate, centre - half, centre + half
+
+
+def side_by_side(prompts: Sequence[Messages], answers: dict[str, Sequence[str]]) -> Styler:
+    """A table to read: each prompt's last turn, and what each model in `answers` said to it."""
+    table = pd.DataFrame({_("question"): [prompt[-1]["content"] for prompt in prompts], **answers})
+    cells = {"text-align": "left", "white-space": "pre-wrap", "vertical-align": "top", "max-width": "24em"}
+    return table.style.set_properties(**cells).hide(axis="index")

@@ -1,0 +1,35 @@
+"""The learner's language. Words are looked up when they are shown, never at import."""
+
+import gettext
+from functools import cache
+from pathlib import Path
+
+TRANSLATIONS = Path(__file__).parents[1] / "translations"
+SOURCE_LANGUAGE = "en"
+_language = SOURCE_LANGUAGE
+
+
+def languages() -> list[str]:
+    """The languages the course is to be had in."""
+    return [SOURCE_LANGUAGE, *sorted(path.parent.name for path in TRANSLATIONS.glob("*/course_utils.mo"))]
+
+
+def set_language(lang: str) -> None:
+    """Choose the language of everything that the course prints or draws from now on."""
+    global _language
+    if lang not in languages():
+        raise ValueError(f"language {lang!r} is not to be had; choose one of {', '.join(languages())}")
+    _language = lang
+
+
+@cache
+def _catalogue(lang: str) -> gettext.NullTranslations:
+    if lang == SOURCE_LANGUAGE:
+        return gettext.NullTranslations()
+    with (TRANSLATIONS / lang / "course_utils.mo").open("rb") as file:
+        return gettext.GNUTranslations(file)
+
+
+def _(message: str) -> str:
+    """`message` in the learner's language; English where there is no translation."""
+    return _catalogue(_language).gettext(message)

@@ -1,0 +1,138 @@
+"""Train with TRL. The only module that knows its trainers.
+
+Every function takes a model, leaves it as it was, and returns a `Run` with a trained copy. So the model
+before training is always at hand: to compare with, and as DPO's reference.
+"""
+
+import copy
+import math
+import warnings
+from dataclasses import dataclass
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from tqdm import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
+from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+
+from .i18n import _
+
+
+@dataclass
+class Run:
+    """What a training leaves: the trained `model`, and TRL's `log_history` as `log`, untouched."""
+
+    model: PreTrainedModel
+    log: list[dict]
+
+
+class Watch(TrainerCallback):
+    """Show progress with the loss and the reward margin, and stop at the first number that is none."""
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.bar = tqdm(total=state.max_steps, mininterval=1, dynamic_ncols=False, ncols=88)
+
+    def on_log(self, args, state, control, logs, **kwargs):
+        for name, value in logs.items():
+            if not math.isfinite(value):
+                raise FloatingPointError(
+                    _("step {step}: {name} is {value}; lower the learning rate or look at the last rows").format(
+                        step=state.global_step, name=name, value=value
+                    )
+                )
+        shown = {"loss": logs.get("loss"), "margin": logs.get("rewards/margins")}
+        self.bar.set_postfix({k: f"{v:.3f}" for k, v in shown.items() if v is not None}, refresh=False)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.bar.update(1)
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self.bar.close()
+
+
+def fresh_copy(model: PreTrainedModel) -> PreTrainedModel:
+    """A copy that answers with its own weights.
+
+    TRL sets an attribute `forward` on a model it trains; a copy would carry the old model's along.
+    """
+    twin = copy.deepcopy(model)
+    twin.__dict__.pop("forward", None)
+    return twin
+
+
+def fitting_rows(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> Dataset:
+    """Leave out rows whose prompt alone fills `max_length` tokens, and say how many and which."""
+    if max_length is None:
+        return dataset
+    ids = tokenizer.apply_chat_template(list(dataset["prompt"]), add_generation_prompt=True, return_dict=False)
+    kept = [i for i, row in enumerate(ids) if len(row) < max_length]
+    if len(kept) < len(dataset):
+        first = next(i for i, row in enumerate(ids) if len(row) >= max_length)
+        warnings.warn(
+            _(
+                "{left_out} of {total} rows left out, the first is row {first}: their prompts fill "
+                "max_length={max_length} tokens; raise max_length to keep them"
+            ).format(left_out=len(dataset) - len(kept), total=len(dataset), first=first, max_length=max_length),
+            stacklevel=3,
+        )
+    if not kept:
+        raise ValueError(_("no row fits max_length={max_length} tokens; raise it").format(max_length=max_length))
+    return dataset.select(kept)
+
+
+def run_trainer(trainer_class, model, tokenizer, dataset, args, peft_config, **extra) -> Run:
+    """Train a copy of `model` with a TRL trainer."""
+    args = copy.copy(args)
+    args.logging_nan_inf_filter = False  # a NaN is an error, never a 0.0
+    args.disable_tqdm = True  # Watch draws the progress
+    trainer = trainer_class(
+        model=fresh_copy(model),
+        args=args,
+        train_dataset=fitting_rows(dataset, tokenizer, args.max_length),
+        processing_class=tokenizer,
+        peft_config=peft_config,
+        callbacks=[Watch()],
+        **extra,
+    )
+    trainer.remove_callback(PrinterCallback)
+    try:
+        trainer.train()
+    finally:
+        for touched in (trainer.model, model):
+            touched.__dict__.pop("forward", None)
+    trained = trainer.accelerator.unwrap_model(trainer.model)
+    if not all(parameter.isfinite().all() for parameter in trained.parameters()):
+        raise FloatingPointError(_("the weights are no longer numbers; lower the learning rate"))
+    return Run(trained.eval(), trainer.state.log_history)
+
+
+def train_sft(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    dataset: Dataset,
+    args: SFTConfig,
+    peft_config: LoraConfig | None = None,
+) -> Run:
+    """Supervised fine-tuning: raise the log-probability of the demonstrated answers.
+
+    dataset: columns `prompt` and `completion`, lists of messages; only the completion's tokens count.
+    """
+    return run_trainer(SFTTrainer, model, tokenizer, dataset, args, peft_config)
+
+
+def train_dpo(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    dataset: Dataset,
+    args: DPOConfig,
+    peft_config: LoraConfig | None = None,
+) -> Run:
+    """Direct Preference Optimization (arXiv:2305.18290) from `model`, which is also the reference.
+
+    dataset: columns `prompt`, `chosen`, `rejected`, lists of messages, from `load_preferences`.
+    The first loss is ln 2 and the first margin 0, since policy and reference start as one model. With a
+    `peft_config` the reference is the copy with its adapter switched off.
+    """
+    reference = {} if peft_config else {"ref_model": model}
+    return run_trainer(DPOTrainer, model, tokenizer, dataset, args, peft_config, **reference)
