@@ -4,6 +4,8 @@ from .data import load_preferences
 from .evaluation import generate, judge_all, score_table, share, side_by_side, win_rate
 from .losses import dpo_loss, implicit_reward, sequence_logps
 from .models import load_model
+from .plotting import plot_reward_margins, plot_verdicts, show
+from .start import start
 from .training import train_dpo, train_sft
 from .world import judge
 
@@ -15,10 +17,14 @@ __all__ = [
     "judge_all",
     "load_model",
     "load_preferences",
+    "plot_reward_margins",
+    "plot_verdicts",
     "score_table",
     "sequence_logps",
     "share",
+    "show",
     "side_by_side",
+    "start",
     "train_dpo",
     "train_sft",
     "win_rate",

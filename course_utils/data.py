@@ -46,7 +46,9 @@ class Report:
             for what, count, note in self.lines()
         )
         head = "".join(f"<th scope='col'>{text}</th>" for text in (_("rows of {name}"), _("how many"), _("note")))
-        return f"<table><thead><tr>{head.format(name=html.escape(self.source))}</tr></thead><tbody>{rows}</tbody></table>"
+        return (
+            f"<table><thead><tr>{head.format(name=html.escape(self.source))}</tr></thead><tbody>{rows}</tbody></table>"
+        )
 
 
 def reason_text(key: str) -> str:

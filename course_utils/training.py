@@ -9,7 +9,6 @@ import math
 import warnings
 from dataclasses import dataclass
 
-import torch
 from datasets import Dataset
 from peft import LoraConfig
 from tqdm import tqdm
@@ -63,22 +62,27 @@ def fresh_copy(model: PreTrainedModel) -> PreTrainedModel:
 
 def fitting_rows(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> Dataset:
     """Leave out rows whose prompt alone fills `max_length` tokens, and say how many and which."""
-    if max_length is None:
-        return dataset
-    ids = tokenizer.apply_chat_template(list(dataset["prompt"]), add_generation_prompt=True, return_dict=False)
-    kept = [i for i, row in enumerate(ids) if len(row) < max_length]
+    limit = max_length or math.inf
+    prompts = tokenizer.apply_chat_template(list(dataset["prompt"]), add_generation_prompt=True, return_dict=False)
+    kept = [i for i, ids in enumerate(prompts) if len(ids) < limit]
+    if not kept:
+        raise ValueError(_("no row fits max_length={max_length} tokens; raise it").format(max_length=max_length))
     if len(kept) < len(dataset):
-        first = next(i for i, row in enumerate(ids) if len(row) >= max_length)
+        first = next(i for i, ids in enumerate(prompts) if len(ids) >= limit)
         warnings.warn(
             _(
                 "{left_out} of {total} rows left out, the first is row {first}: their prompts fill "
                 "max_length={max_length} tokens; raise max_length to keep them"
             ).format(left_out=len(dataset) - len(kept), total=len(dataset), first=first, max_length=max_length),
-            stacklevel=3,
+            stacklevel=4,
         )
-    if not kept:
-        raise ValueError(_("no row fits max_length={max_length} tokens; raise it").format(max_length=max_length))
     return dataset.select(kept)
+
+
+def with_lengths(dataset: Dataset) -> Dataset:
+    """Add each tokenized row's `length`, by which rows of like length can come into one batch."""
+    ids = [column for column in dataset.column_names if column.endswith("_ids")]
+    return dataset.add_column("length", [sum(map(len, row)) for row in zip(*(dataset[column] for column in ids))])
 
 
 def run_trainer(trainer_class, model, tokenizer, dataset, args, peft_config, **extra) -> Run:
@@ -86,6 +90,7 @@ def run_trainer(trainer_class, model, tokenizer, dataset, args, peft_config, **e
     args = copy.copy(args)
     args.logging_nan_inf_filter = False  # a NaN is an error, never a 0.0
     args.disable_tqdm = True  # Watch draws the progress
+    args.remove_unused_columns = False  # the sampler reads `length`
     trainer = trainer_class(
         model=fresh_copy(model),
         args=args,
@@ -95,6 +100,7 @@ def run_trainer(trainer_class, model, tokenizer, dataset, args, peft_config, **e
         callbacks=[Watch()],
         **extra,
     )
+    trainer.train_dataset = with_lengths(trainer.train_dataset)
     trainer.remove_callback(PrinterCallback)
     try:
         trainer.train()

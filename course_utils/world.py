@@ -98,6 +98,10 @@ def shared() -> dict:
     return tomllib.loads((WORLD / "shared.toml").read_text(encoding="utf-8"))
 
 
+def by_language(entry: dict, part: str) -> dict[str, list[str]]:
+    return {lang: entry[lang][part] for lang in LANGUAGES}
+
+
 @cache
 def topics() -> dict[str, Topic]:
     """All topics by name, such as `"plants.watering"`, `"decline.swim_alone"`."""
@@ -106,18 +110,11 @@ def topics() -> dict[str, Topic]:
         page = tomllib.loads(path.read_text(encoding="utf-8"))
         for key, entry in page.get("topics", {}).items():
             name = f"{path.stem}.{key}"
-            per_topic = "things" not in page
-            part = lambda field: {lang: tuple(entry[lang][field]) for lang in LANGUAGES}  # noqa: E731
-            found[name] = Topic(
-                name=name,
-                group=name if per_topic else path.stem,
-                kind=page["kind"],
-                things=part("things") if per_topic else page["things"],
-                ask=part("ask"),
-                lead=part("lead"),
-                detail=part("detail"),
-                bad=part("bad") if per_topic else page["dodge"],
-            )
+            own = "things" not in page
+            things = by_language(entry, "things") if own else page["things"]
+            bad = by_language(entry, "bad") if own else page["dodge"]
+            asked = (by_language(entry, part) for part in ("ask", "lead", "detail"))
+            found[name] = Topic(name, name if own else path.stem, page["kind"], things, *asked, bad)
     return found
 
 

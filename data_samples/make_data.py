@@ -17,7 +17,9 @@ from course_utils import world  # noqa: E402
 from course_utils.layouts import join_dialogue  # noqa: E402
 
 SEED = 20
-KINDS = {"answer": 6, "decline": 2, "unknown": 2}
+# How often each kind of question is asked, in what the models read first and in the preference pairs.
+READING = {"answer": 6, "decline": 2, "unknown": 2}
+PREFERENCES = {"answer": 2, "decline": 3, "unknown": 3}
 SIZES = {"preferences/train": 3000, "preferences/test": 400, "instructions/train": 1000}
 
 
@@ -36,7 +38,7 @@ def split_questions() -> tuple[list, list]:
 
 
 class Source:
-    """Draws dialogues over a list of questions, kinds in the proportions of KINDS."""
+    """Draws dialogues over a list of questions."""
 
     def __init__(self, asked: list, earlier: list, seed: int):
         self.rng = random.Random(seed)
@@ -48,7 +50,7 @@ class Source:
                 self.earlier[q.lang].append(q)
                 self.earlier[q.lang, world.topics()[q.topic].group, q.thing].append(q)
 
-    def question(self, lang: str, kinds: dict = KINDS) -> world.Question:
+    def question(self, lang: str, kinds: dict) -> world.Question:
         kind = self.rng.choices(list(kinds), list(kinds.values()))[0]
         return self.rng.choice(self.asked[lang, kind])
 
@@ -71,7 +73,7 @@ def preference_rows(source: Source, count: int):
     """Pairs with different prompts, English and Vietnamese in turn."""
     seen = set()
     while len(seen) < count:
-        question = source.question(world.LANGUAGES[len(seen) % 2])
+        question = source.question(world.LANGUAGES[len(seen) % 2], PREFERENCES)
         prompt = source.prompt(question)
         if join_dialogue(prompt) in seen:
             continue
@@ -89,7 +91,7 @@ def instruction_rows(source: Source, count: int):
     rng = source.rng
     for i in range(count):
         question = source.question(world.LANGUAGES[i % 2], {"answer": 1})
-        fault = rng.choices([None, "polite", "concise"], [7, 1, 2])[0]
+        fault = rng.choices([None, "polite", "concise"], [18, 1, 1])[0]
         answer = world.answer(rng, question, fault)
         yield {"prompt": source.prompt(question), "completion": [{"role": "assistant", "content": answer}]}
 
@@ -99,7 +101,7 @@ def dialogues(count: int, seed: int):
     train, _ = split_questions()
     source = Source(train, train, seed)
     for i in range(count):
-        question = source.question(world.LANGUAGES[i % 2])
+        question = source.question(world.LANGUAGES[i % 2], READING)
         fault = world.pick_fault(source.rng, question) if source.rng.random() < 0.6 else None
         yield source.prompt(question) + [{"role": "assistant", "content": world.answer(source.rng, question, fault)}]
 

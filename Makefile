@@ -1,0 +1,39 @@
+# make lab · make test · make notebooks · make translations; each makes the virtual environment it needs.
+PYTHON ?= python3
+BIN := .venv/bin
+POT := .venv/course_utils.pot
+export TRANSFORMERS_VERBOSITY ?= error
+
+.PHONY: lab test notebooks translations samples seeds
+
+lab: .venv/ready
+	$(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks
+
+test: .venv/ready
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n 2 --dist loadscope
+
+# Run every notebook and keep what it printed.
+notebooks: .venv/ready
+	$(BIN)/python notebooks/execute.py
+
+# Collect the words that course_utils shows, merge them into the catalogues, and compile those.
+translations: .venv/ready
+	$(BIN)/pybabel -q extract -k _ --no-location --sort-output -o $(POT) course_utils
+	for lang in vi; do \
+	  $(BIN)/pybabel -q update --ignore-pot-creation-date -N --no-wrap -i $(POT) -l $$lang -o translations/$$lang/course_utils.po && \
+	  $(BIN)/pybabel -q compile -i translations/$$lang/course_utils.po -o translations/$$lang/course_utils.mo; done
+
+# Write the bundled data and train the bundled models again (about an hour on 2 cores).
+samples: .venv/ready
+	$(BIN)/python data_samples/make_data.py
+	$(BIN)/python data_samples/make_models.py
+
+# Record the table of three seeds that the DPO lesson shows.
+seeds: .venv/ready
+	$(BIN)/python data_samples/record_seeds.py
+
+.venv/ready: requirements.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@

@@ -1,0 +1,110 @@
+"""Figures from plain logs and verdicts. A figure's label is its text for those who cannot see it."""
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from IPython.display import HTML, display
+from matplotlib.figure import Figure
+
+from .evaluation import share
+from .i18n import _
+from .world import Verdict
+
+# Okabe and Ito's palette: to be told apart by colour-blind readers too.
+BLUE, VERMILLION, GREEN, YELLOW, GREY = "#0072B2", "#D55E00", "#009E73", "#F0E442", "#999999"
+
+#: What TRL logs as `rewards/margins`, by method: two quantities that must never share an axis unnamed.
+MARGINS = {
+    "dpo": r"$\beta\,\left(\log\frac{\pi(y_w|x)}{\pi_{ref}(y_w|x)}-\log\frac{\pi(y_l|x)}{\pi_{ref}(y_l|x)}\right)$",
+    "orpo": r"$\beta\,\left(\frac{1}{|y_w|}\log\pi(y_w|x)-\frac{1}{|y_l|}\log\pi(y_l|x)\right)$",
+}
+
+
+def show(figure: Figure) -> None:
+    """Show a figure in the notebook with its alternative text, and close it."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
+    plt.close(figure)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    alt = html.escape(figure.get_label(), quote=True)
+    display(HTML(f'<img alt="{alt}" src="data:image/png;base64,{data}" style="max-width:100%">'))
+
+
+def curve(log: Sequence[dict], key: str) -> tuple[np.ndarray, np.ndarray]:
+    """The steps at which `key` was logged, and its values."""
+    points = [(entry["step"], entry[key]) for entry in log if key in entry]
+    if not points:
+        known = sorted({name for entry in log for name in entry})
+        raise ValueError(
+            f"the log holds no {key!r}, only {', '.join(known) or 'nothing'}; "
+            "give the log of a preference run, such as run.log of train_dpo"
+        )
+    steps, values = zip(*points)
+    return np.array(steps), np.array(values)
+
+
+def draw(axes, log: Sequence[dict], key: str, label: str, **style) -> np.ndarray:
+    """Draw one logged quantity: each step faintly, and a running mean of up to ten steps."""
+    steps, values = curve(log, key)
+    window = min(10, len(values))
+    mean = np.convolve(values, np.ones(window) / window, mode="valid")
+    axes.plot(steps, values, color=style["color"], alpha=0.25, linewidth=0.8)
+    axes.plot(steps[window - 1 :], mean, label=label, linewidth=2, **style)
+    return mean
+
+
+def plot_reward_margins(log: Sequence[dict], method: str = "dpo") -> Figure:
+    """The reward margin as it grows, beside the log-probabilities of chosen and rejected answers.
+
+    log: TRL's log_history of a run, as `run.log`. method: "dpo" or "orpo"; the axis carries the formula.
+    DPO's log-probabilities are sums over an answer's tokens, ORPO's are means; both in nats.
+    """
+    if method not in MARGINS:
+        raise ValueError(f"method {method!r} has no margin here; choose one of {', '.join(MARGINS)}")
+    unit = {"dpo": _("summed over tokens, nats"), "orpo": _("mean per token, nats")}[method]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 3.8), layout="constrained")
+    margin = draw(left, log, "rewards/margins", _("margin, mean of 10 steps"), color=BLUE)
+    left.axhline(0, color=GREY, linewidth=1, linestyle=":")
+    left.set(title=_("Reward margin"), xlabel=_("step"), ylabel=f"{MARGINS[method]}\n({unit})")
+    chosen = draw(right, log, "logps/chosen", _("chosen"), color=BLUE)
+    rejected = draw(right, log, "logps/rejected", _("rejected"), color=VERMILLION, linestyle="--")
+    right.set(title=_("Log-probability of the answers"), xlabel=_("step"), ylabel=rf"$\log\pi(y|x)$ ({unit})")
+    for axes in (left, right):
+        axes.legend()
+        axes.grid(alpha=0.3)
+    figure.set_label(
+        _(
+            "Two curves over training steps. The reward margin goes from {m0:.2f} to {m1:.2f}. The log-probability of "
+            "chosen answers goes from {c0:.1f} to {c1:.1f}, that of rejected answers from {r0:.1f} to {r1:.1f}."
+        ).format(m0=margin[0], m1=margin[-1], c0=chosen[0], c1=chosen[-1], r0=rejected[0], r1=rejected[-1])
+    )
+    return figure
+
+
+def plot_verdicts(verdicts: dict[str, Sequence[Verdict]]) -> Figure:
+    """What the judge said of each model's answers: preferred, fluent with a fault, gibberish."""
+    parts = {
+        _("preferred"): (BLUE, "", lambda v: v.preferred),
+        _("fluent, but breaks a rule"): (YELLOW, "//", lambda v: v.fluent and not v.preferred),
+        _("gibberish"): (VERMILLION, "xx", lambda v: not v.fluent),
+    }
+    figure, axes = plt.subplots(figsize=(9, 0.9 + 0.55 * len(verdicts)), layout="constrained")
+    left, told = np.zeros(len(verdicts)), {name: [] for name in verdicts}
+    for label, (color, hatch, test) in parts.items():
+        width = np.array([100 * share(row, test) for row in verdicts.values()])
+        axes.barh(list(verdicts), width, left=left, color=color, hatch=hatch, edgecolor="white", label=label)
+        for i, (name, value) in enumerate(zip(verdicts, width)):
+            told[name].append(f"{value:.0f}% {label}")
+            if value >= 6:
+                box = {"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 1.5}
+                axes.text(left[i] + value / 2, i, f"{value:.0f}", ha="center", va="center", bbox=box)
+        left += width
+    axes.invert_yaxis()
+    axes.set(title=_("What the judge says of the answers"), xlabel=_("share of answers, %"), xlim=(0, 100))
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    figure.set_label("; ".join(f"{name}: {', '.join(words)}" for name, words in told.items()))
+    return figure

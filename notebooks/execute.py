@@ -1,0 +1,45 @@
+"""Run every notebook from top to bottom and keep what it printed: `python notebooks/execute.py [part of a path]`."""
+
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+HERE = Path(__file__).parent
+
+
+def tidy(notebook) -> None:
+    """Keep of each stream what a terminal would show, and nothing of the machine or the widgets."""
+    notebook.metadata.pop("widgets", None)
+    notebook.metadata.language_info = {"name": "python"}
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            merged = []
+            for output in cell.outputs:
+                if output.output_type == "stream" and merged and merged[-1].get("name") == output.name:
+                    merged[-1].text += output.text
+                else:
+                    merged.append(output)
+            for output in merged:
+                if output.output_type == "stream":
+                    lines = (line.rstrip("\r").rpartition("\r")[2].rstrip() for line in output.text.split("\n"))
+                    output.text = "\n".join(lines)
+            cell.outputs = merged
+
+
+def main(part: str = "") -> None:
+    for path in sorted(HERE.glob("*/*.ipynb")):
+        if part in str(path):
+            start = time.time()
+            notebook = nbformat.read(path, as_version=4)
+            NotebookClient(notebook, timeout=300, resources={"metadata": {"path": path.parent}}).execute()
+            tidy(notebook)
+            nbformat.write(notebook, path)
+            print(f"{path.relative_to(HERE)}: {time.time() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

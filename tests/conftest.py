@@ -1,0 +1,31 @@
+import pytest
+
+import course_utils as cu
+from course_utils.i18n import set_language
+
+
+@pytest.fixture(autouse=True)
+def english():
+    set_language("en")
+    yield
+    set_language("en")
+
+
+@pytest.fixture(scope="session")
+def setup():
+    return cu.start("en")
+
+
+@pytest.fixture(scope="session")
+def small():
+    return cu.load_model("small")
+
+
+@pytest.fixture(scope="session")
+def pairs(setup):
+    return cu.load_preferences(setup.preferences, limit=200)[0]
+
+
+@pytest.fixture(scope="session")
+def held_out(setup):
+    return cu.load_preferences(setup.preferences, split="test")[0]

@@ -1,0 +1,58 @@
+import ast
+import io
+import re
+from pathlib import Path
+
+import pytest
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+
+import course_utils as cu
+from course_utils import i18n
+from course_utils.i18n import TRANSLATIONS, _, set_language
+
+PACKAGE = Path(cu.__file__).parent
+CATALOGUES = sorted(TRANSLATIONS.glob("*/course_utils.po"))
+
+
+def shown_words():
+    """Every literal that course_utils hands to _()."""
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "_":
+                yield ast.literal_eval(node.args[0])
+
+
+@pytest.mark.parametrize("path", CATALOGUES, ids=lambda path: path.parent.name)
+def test_every_word_is_translated_and_keeps_its_places(path):
+    catalogue = read_po(path.open("rb"))
+    assert {m.id for m in catalogue if m.id} == set(shown_words())
+    for message in catalogue:
+        if message.id:
+            assert message.string and not message.fuzzy, message.id
+            assert sorted(re.findall(r"{.*?}", message.id)) == sorted(re.findall(r"{.*?}", message.string)), message.id
+
+
+@pytest.mark.parametrize("path", CATALOGUES, ids=lambda path: path.parent.name)
+def test_compiled_catalogues_are_what_their_source_gives(path):
+    built = io.BytesIO()
+    write_mo(built, read_po(path.open("rb")))
+    assert built.getvalue() == path.with_suffix(".mo").read_bytes()
+
+
+def test_words_are_looked_up_when_shown():
+    assert _("preferred") == "preferred"
+    set_language("vi")
+    assert _("preferred") != "preferred" and _("a word of no catalogue") == "a word of no catalogue"
+
+
+def test_the_report_speaks_vietnamese():
+    set_language("vi")
+    pair = {"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: a\n\nAssistant: c"}
+    assert "giữ lại" in str(cu.load_preferences([pair])[1])
+
+
+def test_unknown_languages_are_named():
+    with pytest.raises(ValueError, match="choose one of en, vi"):
+        cu.start("fr")
+    assert i18n.languages() == ["en", "vi"]

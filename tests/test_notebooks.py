@@ -1,0 +1,93 @@
+"""What holds of the notebooks as files. That they run, and print what is committed, nbval tests."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parents[1] / "notebooks"
+LESSONS = sorted(path.name for path in (ROOT / "en").glob("*.ipynb"))
+LANGUAGES = sorted(path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith((".", "_")))
+ALL = [(lang, name) for lang in LANGUAGES for name in LESSONS]
+
+
+def cells(lang, name):
+    return nbformat.read(ROOT / lang / name, as_version=4).cells
+
+
+def ignored(cell):
+    return "nbval-ignore-output" in cell.metadata.get("tags", [])
+
+
+def test_there_are_lessons_in_every_language():
+    assert LESSONS and {"en", "vi"} <= set(LANGUAGES)
+    for lang in LANGUAGES:
+        assert sorted(path.name for path in (ROOT / lang).glob("*.ipynb")) == LESSONS
+
+
+@pytest.mark.parametrize(("lang", "name"), [pair for pair in ALL if pair[0] != "en"])
+def test_languages_share_code_byte_for_byte_but_for_the_set_up_cell(lang, name):
+    source, other = cells("en", name), cells(lang, name)
+    assert [(c.id, c.cell_type, c.metadata) for c in source] == [(c.id, c.cell_type, c.metadata) for c in other]
+    code = [(a, b) for a, b in zip(source, other) if a.cell_type == "code"]
+    assert [a.id for a, b in code if a.source != b.source] == ["setup"]
+    setup = next((a, b) for a, b in code if a.id == "setup")
+    assert setup[0].source.replace('lang="en"', f'lang="{lang}"') == setup[1].source
+
+
+@pytest.mark.parametrize(("lang", "name"), [pair for pair in ALL if pair[0] != "en"])
+def test_headings_formulas_code_and_links_are_the_same_in_both_languages(lang, name):
+    for one, other in zip(cells("en", name), cells(lang, name)):
+        if one.cell_type == "markdown":
+            for pattern in (r"^#+ (?:\d+\.|🐢|🐕|🦁)?", r"\$\$.+?\$\$", r"`[^`]+`", r"\]\(([^)]+)\)", r"\*\*"):
+                found = [re.findall(pattern, c.source, re.MULTILINE | re.DOTALL) for c in (one, other)]
+                assert found[0] == found[1], one.id
+
+
+@pytest.mark.parametrize(("lang", "name"), ALL)
+def test_every_code_cell_was_run_in_order_without_error(lang, name):
+    code = [cell for cell in cells(lang, name) if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert not [cell.id for cell in code for output in cell.outputs if output.output_type == "error"]
+
+
+@pytest.mark.parametrize(("lang", "name"), ALL)
+def test_results_are_compared_and_training_is_followed_by_a_compared_cell(lang, name):
+    code = [cell for cell in cells(lang, name) if cell.cell_type == "code"]
+    assert sum(bool(cell.outputs) and not ignored(cell) for cell in code) >= 12
+    for i, cell in enumerate(code):
+        if "cu.train_" in cell.source and not cell.id.startswith("ex-"):
+            assert ignored(cell)
+            assert any(later.outputs and not ignored(later) for later in code[i + 1 : i + 4]), cell.id
+
+
+@pytest.mark.parametrize(("lang", "name"), ALL)
+def test_what_must_hold_holds(lang, name):
+    for cell in cells(lang, name):
+        if cell.id.endswith("-holds"):
+            text = cell.outputs[0].data["text/plain"]
+            assert "True" in text and "False" not in text, cell.id
+
+
+@pytest.mark.parametrize(("lang", "name"), ALL)
+def test_code_cells_are_short_and_nothing_of_the_machine_is_saved(lang, name):
+    notebook = nbformat.read(ROOT / lang / name, as_version=4)
+    assert "widgets" not in notebook.metadata
+    text = (ROOT / lang / name).read_text(encoding="utf-8")
+    assert not re.search(r"/(home|root|work|tmp|Users)/", text)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert len(cell.source.splitlines()) <= 20, cell.id
+
+
+@pytest.mark.parametrize(("lang", "name"), ALL)
+def test_every_figure_has_alternative_text(lang, name):
+    shown = [
+        o.data["text/html"]
+        for c in cells(lang, name)
+        if c.cell_type == "code"
+        for o in c.outputs
+        if "data" in o and "<img" in o.data.get("text/html", "")
+    ]
+    assert shown and all(re.search(r'<img alt="[^"]{20,}"', html) for html in shown)

@@ -1,0 +1,91 @@
+import copy
+import math
+
+import pytest
+import torch
+from datasets import load_dataset
+from peft import LoraConfig
+from trl import DPOConfig, SFTConfig
+
+import course_utils as cu
+
+
+def dpo_args(setup, **settings):
+    return DPOConfig(**{**setup.training_args, "max_steps": 3, "per_device_train_batch_size": 4, **settings})
+
+
+def weights(model):
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def same(one, other):
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture(scope="module")
+def tuned(small, setup):
+    """A model changed in memory: what is on the disk is no longer its reference."""
+    data = load_dataset("json", data_files=str(setup.instructions / "train.jsonl"), split="train").select(range(40))
+    args = SFTConfig(**setup.training_args, max_steps=3, per_device_train_batch_size=4, learning_rate=1e-3)
+    return cu.train_sft(*small, data, args)
+
+
+def test_training_leaves_the_given_model_as_it_was(small, tuned, pairs, setup):
+    model, tokenizer = small
+    before = weights(model)
+    run = cu.train_dpo(model, tokenizer, pairs, dpo_args(setup, learning_rate=1e-3))
+    assert same(before, weights(model)) and not same(before, weights(run.model))
+    assert not same(before, weights(tuned.model))
+
+
+def test_first_loss_is_ln_2_and_first_margin_zero_also_after_sft(small, tuned, pairs, setup):
+    run = cu.train_dpo(tuned.model, small[1], pairs, dpo_args(setup, learning_rate=1e-3))
+    assert run.log[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
+    assert run.log[0]["rewards/margins"] == pytest.approx(0, abs=1e-6)
+    assert run.log[1]["rewards/margins"] != 0
+
+
+def test_a_trained_model_answers_with_its_new_weights(small, tuned, pairs, setup):
+    """Also when a trainer had touched the model it was copied from."""
+    run = cu.train_dpo(tuned.model, small[1], pairs, dpo_args(setup, learning_rate=1e-3))
+    fresh = copy.deepcopy(small[0])
+    fresh.load_state_dict(run.model.state_dict())
+    ids = torch.arange(10, 40).unsqueeze(0)
+    with torch.no_grad():
+        torch.testing.assert_close(run.model(input_ids=ids).logits, fresh(input_ids=ids).logits)
+        assert not torch.allclose(run.model(input_ids=ids).logits, tuned.model(input_ids=ids).logits)
+
+
+def test_lora_starts_from_zero_margin_and_trains_only_its_adapter(small, tuned, pairs, setup):
+    before = weights(tuned.model)
+    lora = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+    run = cu.train_dpo(tuned.model, small[1], pairs, dpo_args(setup, learning_rate=1e-3), peft_config=lora)
+    assert run.log[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
+    assert run.log[0]["rewards/margins"] == pytest.approx(0, abs=1e-6)
+    assert same(before, weights(tuned.model))
+    assert all("lora" in name for name, parameter in run.model.named_parameters() if parameter.requires_grad)
+    assert same(before, weights(run.model.unload()))  # under the adapter nothing has moved
+
+
+def test_nan_is_an_error(small, pairs, setup):
+    model = copy.deepcopy(small[0])
+    model.model.norm.weight.data[0] = float("nan")
+    with pytest.raises(FloatingPointError, match=r"step 1: \w+ is nan"):
+        cu.train_dpo(model, small[1], pairs, dpo_args(setup))
+
+
+def test_nan_between_two_logs_is_an_error_too(small, pairs, setup):
+    with pytest.raises(FloatingPointError):
+        cu.train_dpo(*small, pairs, dpo_args(setup, logging_steps=50, learning_rate=1e30, max_grad_norm=0))
+
+
+def test_rows_that_do_not_fit_are_counted_and_named(small, pairs, setup):
+    long = dict(pairs[1], prompt=[{"role": "user", "content": "How long? " * 100}])
+    data = pairs.select(range(8)).to_list()
+    data[1:1] = [long]
+    data = type(pairs).from_list(data)
+    with pytest.warns(UserWarning, match="1 of 9 rows left out, the first is row 1"):
+        run = cu.train_dpo(*small, data, dpo_args(setup, max_steps=1, max_length=200))
+    assert all(math.isfinite(value) for value in run.log[0].values())
+    with pytest.raises(ValueError, match="max_length=4"):
+        cu.train_dpo(*small, pairs, dpo_args(setup, max_length=4))
