@@ -17,7 +17,12 @@ from .world import Verdict
 # Okabe and Ito's palette: to be told apart by colour-blind readers too.
 BLUE, VERMILLION, GREEN, YELLOW, GREY = "#0072B2", "#D55E00", "#009E73", "#F0E442", "#999999"
 
-#: What TRL logs as `rewards/margins`, by method: two quantities that must never share an axis unnamed.
+#: The reward r(x, y) that TRL logs, by method: two quantities that must never share an axis unnamed.
+REWARDS = {
+    "dpo": r"$r(x,y)=\beta\,\log\frac{\pi(y|x)}{\pi_{ref}(y|x)}$",
+    "orpo": r"$r(x,y)=\beta\,\frac{1}{|y|}\log\pi(y|x)$",
+}
+#: The difference of the two rewards, which TRL logs as `rewards/margins`.
 MARGINS = {
     "dpo": r"$\beta\,\left(\log\frac{\pi(y_w|x)}{\pi_{ref}(y_w|x)}-\log\frac{\pi(y_l|x)}{\pi_{ref}(y_l|x)}\right)$",
     "orpo": r"$\beta\,\left(\frac{1}{|y_w|}\log\pi(y_w|x)-\frac{1}{|y_l|}\log\pi(y_l|x)\right)$",
@@ -58,29 +63,39 @@ def draw(axes, log: Sequence[dict], key: str, label: str, **style) -> np.ndarray
 
 
 def plot_reward_margins(log: Sequence[dict], method: str = "dpo") -> Figure:
-    """The reward margin as it grows, beside the log-probabilities of chosen and rejected answers.
+    """The reward margin as it grows, the two rewards it is the difference of, and their log-probabilities.
 
-    log: TRL's log_history of a run, as `run.log`. method: "dpo" or "orpo"; the axis carries the formula.
+    log: TRL's log_history of a run, as `run.log`. method: "dpo" or "orpo"; the axes carry the formulas.
     DPO's log-probabilities are sums over an answer's tokens, ORPO's are means; both in nats.
     """
-    if method not in MARGINS:
-        raise ValueError(f"method {method!r} has no margin here; choose one of {', '.join(MARGINS)}")
+    if method not in REWARDS:
+        raise ValueError(f"method {method!r} has no margin here; choose one of {', '.join(REWARDS)}")
     unit = {"dpo": _("summed over tokens, nats"), "orpo": _("mean per token, nats")}[method]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 3.8), layout="constrained")
-    margin = draw(left, log, "rewards/margins", _("margin, mean of 10 steps"), color=BLUE)
-    left.axhline(0, color=GREY, linewidth=1, linestyle=":")
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
+    chosen, rejected = {"color": BLUE}, {"color": VERMILLION, "linestyle": "--"}
+    curves = {
+        "m": draw(left, log, "rewards/margins", _("margin, mean of 10 steps"), color=BLUE),
+        "c": draw(middle, log, "rewards/chosen", _("chosen"), **chosen),
+        "r": draw(middle, log, "rewards/rejected", _("rejected"), **rejected),
+        "lc": draw(right, log, "logps/chosen", _("chosen"), **chosen),
+        "lr": draw(right, log, "logps/rejected", _("rejected"), **rejected),
+    }
     left.set(title=_("Reward margin"), xlabel=_("step"), ylabel=f"{MARGINS[method]}\n({unit})")
-    chosen = draw(right, log, "logps/chosen", _("chosen"), color=BLUE)
-    rejected = draw(right, log, "logps/rejected", _("rejected"), color=VERMILLION, linestyle="--")
+    middle.set(title=_("Rewards of the answers"), xlabel=_("step"), ylabel=f"{REWARDS[method]}\n({unit})")
     right.set(title=_("Log-probability of the answers"), xlabel=_("step"), ylabel=rf"$\log\pi(y|x)$ ({unit})")
-    for axes in (left, right):
+    for axes in (left, middle, right):
         axes.legend()
         axes.grid(alpha=0.3)
+    for axes in (left, middle):
+        axes.axhline(0, color=GREY, linewidth=1, linestyle=":")
+    first_and_last = {f"{name}{i}": values[-i] for name, values in curves.items() for i in (0, 1)}
     figure.set_label(
         _(
-            "Two curves over training steps. The reward margin goes from {m0:.2f} to {m1:.2f}. The log-probability of "
-            "chosen answers goes from {c0:.1f} to {c1:.1f}, that of rejected answers from {r0:.1f} to {r1:.1f}."
-        ).format(m0=margin[0], m1=margin[-1], c0=chosen[0], c1=chosen[-1], r0=rejected[0], r1=rejected[-1])
+            "Three charts over training steps. The reward margin goes from {m0:.2f} to {m1:.2f}; the reward of chosen "
+            "answers from {c0:.2f} to {c1:.2f}, that of rejected answers from {r0:.2f} to {r1:.2f}; the "
+            "log-probability of chosen answers from {lc0:.1f} to {lc1:.1f}, that of rejected answers from {lr0:.1f} "
+            "to {lr1:.1f}."
+        ).format(**first_and_last)
     )
     return figure
 

@@ -40,8 +40,9 @@ class Watch(TrainerCallback):
                         step=state.global_step, name=name, value=value
                     )
                 )
-        shown = {"loss": logs.get("loss"), "margin": logs.get("rewards/margins")}
-        self.bar.set_postfix({k: f"{v:.3f}" for k, v in shown.items() if v is not None}, refresh=False)
+        if "loss" in logs:
+            shown = {"loss": logs["loss"], "margin": logs.get("rewards/margins")}
+            self.bar.set_postfix({k: f"{v:.3f}" for k, v in shown.items() if v is not None})
 
     def on_step_end(self, args, state, control, **kwargs):
         self.bar.update(1)

@@ -68,10 +68,13 @@ def test_dpo_loss_matches_trl(small, pairs, setup):
     policy = copy.deepcopy(model)
     for parameter in policy.parameters():
         parameter.data += 0.002 * torch.randn_like(parameter)
-    args = DPOConfig(beta=0.3, per_device_train_batch_size=16, max_length=512, **setup.training_args)
+    args = DPOConfig(
+        **{**setup.training_args, "train_sampling_strategy": "random"}, beta=0.3, per_device_train_batch_size=16
+    )
     trainer = DPOTrainer(
         policy, ref_model=copy.deepcopy(model), args=args, train_dataset=pairs, processing_class=tokenizer
     )
+    trainer.model.train()
     batch = next(iter(trainer.get_train_dataloader()))
     theirs = trainer.compute_loss(trainer.model, batch).item()
     margin = trainer._metrics["train"]["rewards/margins"][0]

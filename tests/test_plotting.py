@@ -5,7 +5,17 @@ import course_utils as cu
 from course_utils.i18n import set_language
 from course_utils.world import Verdict
 
-LOG = [{"step": i, "rewards/margins": 0.1 * i, "logps/chosen": -5.0, "logps/rejected": -5.0 - i} for i in range(1, 21)]
+LOG = [
+    {
+        "step": i,
+        "rewards/margins": 0.1 * i,
+        "rewards/chosen": 0.0,
+        "rewards/rejected": -0.1 * i,
+        "logps/chosen": -5.0,
+        "logps/rejected": -5.0 - i,
+    }
+    for i in range(1, 21)
+]
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +34,7 @@ def test_the_axis_carries_the_formula_and_the_unit_of_its_method(method, formula
 
 def test_the_alternative_text_tells_the_numbers():
     text = cu.plot_reward_margins(LOG).get_label()
-    assert "from 0.55 to 1.55" in text and "rejected answers from -10.5 to -20.5" in text
+    assert "margin goes from 0.55 to 1.55" in text and "rejected answers from -10.5 to -20.5" in text
     text = cu.plot_verdicts({"a": [Verdict()] * 3 + [Verdict(("fluent",))]}).get_label()
     assert text == "a: 75% preferred, 0% fluent, but breaks a rule, 25% gibberish"
 
@@ -48,7 +58,7 @@ def test_a_log_of_another_run_is_refused():
 
 
 def test_lines_and_bars_differ_by_more_than_colour():
-    right = cu.plot_reward_margins(LOG).axes[1]
-    assert len({line.get_linestyle() for line in right.lines if line.get_linewidth() == 2}) == 2
+    for axes in cu.plot_reward_margins(LOG).axes[1:]:
+        assert len({line.get_linestyle() for line in axes.lines if line.get_linewidth() == 2}) == 2
     bars = cu.plot_verdicts({"a": [Verdict()]}).axes[0].containers
     assert len({bar[0].get_hatch() for bar in bars}) == 3

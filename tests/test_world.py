@@ -131,5 +131,5 @@ def test_pairs_are_what_the_judge_says_in_both_languages_and_lengths(setup):
     langs = [world.find_question(row["prompt"][-1]["content"]).lang for row in data]
     assert langs.count("en") == langs.count("vi") == 1500
     longer = sum(len(row["chosen"][0]["content"]) > len(row["rejected"][0]["content"]) for row in data) / len(data)
-    assert 0.35 < longer < 0.65
+    assert 0.25 < longer < 0.75
     assert len({row["prompt"][-1]["content"] for row in data}) > 2000
