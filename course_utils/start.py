@@ -52,7 +52,6 @@ def start(lang: str = "en") -> Setup:
         "fp16": precision == "fp16",
         "gradient_checkpointing": False,  # it saves memory and costs time; these models are small
         "dataloader_pin_memory": device == "cuda",
-        "train_sampling_strategy": "group_by_length",  # less padding
         "logging_steps": 1,
         "save_strategy": "no",
         "report_to": "none",

@@ -6,6 +6,7 @@ before training is always at hand: to compare with, and as DPO's reference.
 
 import copy
 import math
+import random
 import warnings
 from dataclasses import dataclass
 
@@ -80,10 +81,23 @@ def fitting_rows(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_lengt
     return dataset.select(kept)
 
 
-def with_lengths(dataset: Dataset) -> Dataset:
-    """Add each tokenized row's `length`, by which rows of like length can come into one batch."""
+def shuffle_by_length(dataset: Dataset, batch_size: int, seed: int) -> Dataset:
+    """Shuffle tokenized rows so that each batch holds rows of like length: less padding, a third faster.
+
+    TRL's own "group_by_length" goes from long to short every 50 batches, and the curves with it.
+    """
+    rng = random.Random(seed)
     ids = [column for column in dataset.column_names if column.endswith("_ids")]
-    return dataset.add_column("length", [sum(map(len, row)) for row in zip(*(dataset[column] for column in ids))])
+    lengths = [sum(map(len, row)) for row in zip(*(dataset[column] for column in ids))]
+    order = rng.sample(range(len(lengths)), len(lengths))
+    chunk = 50 * batch_size
+    order = [
+        i
+        for start in range(0, len(order), chunk)
+        for i in sorted(order[start : start + chunk], key=lengths.__getitem__)
+    ]
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    return dataset.select([i for batch in rng.sample(batches, len(batches)) for i in batch])
 
 
 def run_trainer(trainer_class, model, tokenizer, dataset, args, peft_config, **extra) -> Run:
@@ -91,7 +105,7 @@ def run_trainer(trainer_class, model, tokenizer, dataset, args, peft_config, **e
     args = copy.copy(args)
     args.logging_nan_inf_filter = False  # a NaN is an error, never a 0.0
     args.disable_tqdm = True  # Watch draws the progress
-    args.remove_unused_columns = False  # the sampler reads `length`
+    args.train_sampling_strategy = "sequential"  # shuffle_by_length shuffles
     trainer = trainer_class(
         model=fresh_copy(model),
         args=args,
@@ -101,7 +115,8 @@ def run_trainer(trainer_class, model, tokenizer, dataset, args, peft_config, **e
         callbacks=[Watch()],
         **extra,
     )
-    trainer.train_dataset = with_lengths(trainer.train_dataset)
+    batch_size = args.train_batch_size * args.gradient_accumulation_steps
+    trainer.train_dataset = shuffle_by_length(trainer.train_dataset, batch_size, args.seed)
     trainer.remove_callback(PrinterCallback)
     try:
         trainer.train()

@@ -67,10 +67,8 @@ def test_dpo_loss_matches_trl(small, pairs, setup):
     torch.manual_seed(1)
     policy = copy.deepcopy(model)
     for parameter in policy.parameters():
-        parameter.data += 0.002 * torch.randn_like(parameter)
-    args = DPOConfig(
-        **{**setup.training_args, "train_sampling_strategy": "random"}, beta=0.3, per_device_train_batch_size=16
-    )
+        parameter.data += 0.01 * torch.randn_like(parameter)
+    args = DPOConfig(beta=0.3, per_device_train_batch_size=16, **setup.training_args)
     trainer = DPOTrainer(
         policy, ref_model=copy.deepcopy(model), args=args, train_dataset=pairs, processing_class=tokenizer
     )

@@ -3,11 +3,12 @@ import math
 
 import pytest
 import torch
-from datasets import load_dataset
+from datasets import Dataset, load_dataset
 from peft import LoraConfig
 from trl import DPOConfig, SFTConfig
 
 import course_utils as cu
+from course_utils.training import shuffle_by_length
 
 
 def dpo_args(setup, **settings):
@@ -89,3 +90,15 @@ def test_rows_that_do_not_fit_are_counted_and_named(small, pairs, setup):
     assert all(math.isfinite(value) for value in run.log[0].values())
     with pytest.raises(ValueError, match="max_length=4"):
         cu.train_dpo(*small, pairs, dpo_args(setup, max_length=4))
+
+
+def test_batches_hold_like_lengths_and_every_row_once():
+    lengths = [3, 9, 1, 8, 2, 7] * 10
+    dataset = Dataset.from_dict({"number": range(60), "input_ids": [[0] * length for length in lengths]})
+    shuffled = shuffle_by_length(dataset, batch_size=4, seed=0)
+    assert sorted(shuffled["number"]) == list(range(60)) != list(shuffled["number"])
+    assert shuffled["number"] == shuffle_by_length(dataset, batch_size=4, seed=0)["number"]
+    batches = [list(map(len, shuffled["input_ids"][i : i + 4])) for i in range(0, 60, 4)]
+    assert all(max(batch) - min(batch) <= 6 for batch in batches)
+    assert sum(max(batch) - min(batch) for batch in batches) < 15
+    assert [batch[0] for batch in batches] != sorted(batch[0] for batch in batches)
