@@ -31,7 +31,7 @@ class Watch(TrainerCallback):
     """Show progress with the loss and the reward margin, and stop at the first number that is none."""
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self.bar = tqdm(total=state.max_steps, mininterval=1, dynamic_ncols=False, ncols=88)
+        self.bar = tqdm(total=state.max_steps, mininterval=1, ncols=88)
 
     def on_log(self, args, state, control, logs, **kwargs):
         for name, value in logs.items():
