@@ -21,7 +21,7 @@ notebooks: .venv/ready
 translations: .venv/ready
 	$(BIN)/pybabel -q extract -k _ --no-location --sort-output -o $(POT) course_utils
 	for lang in vi; do \
-	  $(BIN)/pybabel -q update --ignore-pot-creation-date -N --no-wrap -i $(POT) -l $$lang -o translations/$$lang/course_utils.po && \
+	  $(BIN)/pybabel -q update --ignore-pot-creation-date --ignore-obsolete -N --no-wrap -i $(POT) -l $$lang -o translations/$$lang/course_utils.po && \
 	  $(BIN)/pybabel -q compile -i translations/$$lang/course_utils.po -o translations/$$lang/course_utils.mo; done
 
 # Write the bundled data and train the bundled models again (about an hour on 2 cores).

@@ -101,11 +101,11 @@ def plot_reward_margins(log: Sequence[dict], method: str = "dpo") -> Figure:
 
 
 def plot_verdicts(verdicts: dict[str, Sequence[Verdict]]) -> Figure:
-    """What the judge said of each model's answers: preferred, fluent with a fault, gibberish."""
+    """What the judge said of each model's answers: preferred, fluent with a fault, not fluent."""
     parts = {
         _("preferred"): (BLUE, "", lambda v: v.preferred),
         _("fluent, but breaks a rule"): (YELLOW, "//", lambda v: v.fluent and not v.preferred),
-        _("gibberish"): (VERMILLION, "xx", lambda v: not v.fluent),
+        _("not fluent"): (VERMILLION, "xx", lambda v: not v.fluent),
     }
     figure, axes = plt.subplots(figsize=(9, 0.9 + 0.55 * len(verdicts)), layout="constrained")
     left, told = np.zeros(len(verdicts)), {name: [] for name in verdicts}

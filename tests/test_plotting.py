@@ -36,7 +36,7 @@ def test_the_alternative_text_tells_the_numbers():
     text = cu.plot_reward_margins(LOG).get_label()
     assert "margin goes from 0.55 to 1.55" in text and "rejected answers from -10.5 to -20.5" in text
     text = cu.plot_verdicts({"a": [Verdict()] * 3 + [Verdict(("fluent",))]}).get_label()
-    assert text == "a: 75% preferred, 0% fluent, but breaks a rule, 25% gibberish"
+    assert text == "a: 75% preferred, 0% fluent, but breaks a rule, 25% not fluent"
 
 
 def test_every_figure_has_title_axis_names_and_legend():
