@@ -1,7 +1,7 @@
 """Train the bundled tokenizer and base models from scratch: `python data_samples/make_models.py [small|large]`.
 
-CPU only, seeded, within an hour on 2 cores for both. The models read dialogues of the bundled
-world, half of them with good answers and half with faults, so that there is something to align.
+CPU only, seeded, about an hour on 2 cores for both. The models read dialogues of the bundled
+world, two answers in five good and the others with a fault, so that there is something to align.
 """
 
 import json
