@@ -11,7 +11,7 @@ HERE = Path(__file__).parent
 
 
 def tidy(notebook) -> None:
-    """Keep of each stream what a terminal would show, and nothing of the machine or the widgets."""
+    """Keep of each progress bar what a terminal would show at last, and nothing of the machine or the widgets."""
     notebook.metadata.pop("widgets", None)
     notebook.metadata.language_info = {"name": "python"}
     for cell in notebook.cells:
@@ -24,7 +24,7 @@ def tidy(notebook) -> None:
                 else:
                     merged.append(output)
             for output in merged:
-                if output.output_type == "stream":
+                if output.output_type == "stream" and output.name == "stderr":
                     lines = (line.rstrip("\r").rpartition("\r")[2].rstrip() for line in output.text.split("\n"))
                     output.text = "\n".join(lines)
             cell.outputs = merged
