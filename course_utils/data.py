@@ -80,21 +80,20 @@ def read_json_lines(path: Path) -> Iterator[dict]:
     """The rows of a .jsonl or .jsonl.gz file; a broken line is an error that names it."""
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rt", encoding="utf-8-sig") as file:
-        for number, line in enumerate(file):
-            if line.strip():
-                try:
-                    row = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise ValueError(
-                        f"{path.name}, row {number}: got a line that is not JSON ({error}); "
-                        "expected one JSON object a line; mend or delete the line"
-                    ) from None
-                if not isinstance(row, dict):
-                    raise ValueError(
-                        f"{path.name}, row {number}: got a JSON {type(row).__name__}; expected an object "
-                        'such as {"chosen": ..., "rejected": ...}; mend or delete the line'
-                    )
-                yield row
+        for number, line in enumerate(line for line in file if line.strip()):
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ValueError(
+                    f"{path.name}, row {number}: got a line that is not JSON ({error}); "
+                    "expected one JSON object a line; mend or delete the line"
+                ) from None
+            if not isinstance(row, dict):
+                raise ValueError(
+                    f"{path.name}, row {number}: got a JSON {type(row).__name__}; expected an object "
+                    'such as {"chosen": ..., "rejected": ...}; mend or delete the line'
+                )
+            yield row
 
 
 def read_rows(source, split: str) -> tuple[str, Iterable[dict]]:
