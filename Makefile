@@ -4,7 +4,7 @@ BIN := .venv/bin
 POT := .venv/course_utils.pot
 export TRANSFORMERS_VERBOSITY ?= error
 
-.PHONY: lab test notebooks translations samples seeds
+.PHONY: lab test notebooks translations samples seeds bench
 
 lab: .venv/ready
 	$(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks
@@ -34,6 +34,10 @@ samples: .venv/ready
 # Record the table of three seeds that the DPO lesson shows.
 seeds: .venv/ready
 	$(BIN)/python data_samples/record_seeds.py
+
+# How fast preference data is read, and whether memory stays flat.
+bench: .venv/ready
+	$(BIN)/python tests/bench_data.py
 
 .venv/ready: requirements.txt
 	$(PYTHON) -m venv .venv

@@ -1,163 +1,268 @@
 """Bring preference data into the one layout that every TRL trainer takes, and account for every row."""
 
-import gzip
-import html
-import json
-import unicodedata
+import tempfile
+from array import array
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from itertools import islice
+from functools import cache
+from itertools import chain, islice
 from pathlib import Path
 
-from datasets import Dataset, load_dataset
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase
 
 from .i18n import _
-from .layouts import LAYOUTS, recognise
+from .layouts import LAYOUTS, Dialogue, Fault, column_kinds, describe, recognise
+from .report import Report
+from .sources import BATCH, check_map, counterpart, nfc, open_source, rename, tidy_rows
+
+FIRST_ROWS = 100  # by which a layout is recognised
+ROLES = {"system", "user", "assistant"}
+SCORES = [
+    ("score_chosen", "score_rejected"),
+    ("chosen_score", "rejected_score"),
+    ("chosen_avg_rating", "rejected_avg_rating"),
+]
+MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+SCHEMA = pa.schema([(column, MESSAGES) for column in ("prompt", "chosen", "rejected")])
+
+#: Row numbers (two for a pair joined from two rows), the chosen and the rejected dialogue, and why not, if not.
+Pair = tuple[list[int], Dialogue | None, Dialogue | None, str | None]
 
 
-@dataclass
-class Report:
-    """What became of the rows: `read` = `kept` + all in `dropped`, which lists row numbers by reason."""
-
-    source: str
-    layout: str = ""
-    read: int = 0
-    kept: int = 0
-    dropped: dict[str, list[int]] = field(default_factory=dict)
-
-    def lines(self) -> list[tuple[str, int, str]]:
-        """The report as (what, how many rows, example)."""
-        first = _("first: row {row}")
-        return [
-            (_("read"), self.read, self.layout),
-            *((reason_text(key), len(rows), first.format(row=rows[0])) for key, rows in self.dropped.items()),
-            (_("kept"), self.kept, ""),
-        ]
-
-    def __str__(self) -> str:
-        return "\n".join(f"{count:>7,}  {what}{note and f' ({note})'}" for what, count, note in self.lines())
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td style='text-align:left'>{html.escape(what)}</td><td>{count:,}</td>"
-            f"<td style='text-align:left'>{html.escape(note)}</td></tr>"
-            for what, count, note in self.lines()
-        )
-        head = "".join(f"<th scope='col'>{text}</th>" for text in (_("rows of {name}"), _("how many"), _("note")))
-        return (
-            f"<table><thead><tr>{head.format(name=html.escape(self.source))}</tr></thead><tbody>{rows}</tbody></table>"
-        )
+def tidy(dialogue: Dialogue) -> Dialogue:
+    """Role and content alone, the text in Unicode NFC."""
+    return [{"role": m["role"], "content": nfc(m["content"])} for m in dialogue]
 
 
-def reason_text(key: str) -> str:
-    """Why rows were dropped, in the learner's language."""
-    return {
-        "roles": _("dropped: user and assistant do not take turns"),
-        "histories_differ": _("dropped: chosen and rejected answer different questions"),
-        "empty_answer": _("dropped: an answer is empty"),
-        "same_answers": _("dropped: both answers are the same"),
-    }[key]
+def dialogue_fault(dialogue: Dialogue) -> str | None:
+    """Why a dialogue is no prompt with an answer, or None."""
+    roles = [m["role"] for m in dialogue]
+    roles = roles[1:] if roles[:1] == ["system"] else roles
+    if roles != ["user", "assistant"] * (len(roles) // 2) or not roles:
+        return "roles"
+    if not dialogue[-2]["content"].strip():
+        return "empty_prompt"
+    return None if dialogue[-1]["content"].strip() else "empty_answer"
 
 
-def find_fault(chosen: list[dict], rejected: list[dict]) -> str | None:
-    """Why a pair of dialogues is no preference pair, or None."""
-    for dialogue in (chosen, rejected):
-        roles = [m["role"] for m in dialogue if m["role"] != "system"]
-        if roles != ["user", "assistant"] * (len(roles) // 2) or not roles:
-            return "roles"
+def pair_fault(chosen: Dialogue, rejected: Dialogue) -> str | None:
+    """Why two dialogues are no preference pair, or None."""
+    if fault := dialogue_fault(chosen) or dialogue_fault(rejected):
+        return fault
     if chosen[:-1] != rejected[:-1]:
         return "histories_differ"
-    if not chosen[-1]["content"].strip() or not rejected[-1]["content"].strip():
-        return "empty_answer"
-    if chosen[-1] == rejected[-1]:
-        return "same_answers"
+    return "same_answers" if chosen[-1] == rejected[-1] else None
+
+
+def score_fault(row: dict) -> str | None:
+    """Why the scores of a row forbid its preference, or None."""
+    for chosen, rejected in SCORES:
+        if row.get(chosen) is not None and row.get(rejected) is not None:
+            gap = float(row[chosen]) - float(row[rejected])
+            return "tie" if gap == 0 else "scores_disagree" if gap < 0 else None
     return None
 
 
-def read_json_lines(path: Path) -> Iterator[dict]:
-    """The rows of a .jsonl or .jsonl.gz file; a broken line is an error that names it."""
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8-sig") as file:
-        for number, line in enumerate(line for line in file if line.strip()):
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(
-                    f"{path.name}, row {number}: got a line that is not JSON ({error}); "
-                    "expected one JSON object a line; mend or delete the line"
-                ) from None
-            if not isinstance(row, dict):
-                raise ValueError(
-                    f"{path.name}, row {number}: got a JSON {type(row).__name__}; expected an object "
-                    'such as {"chosen": ..., "rejected": ...}; mend or delete the line'
-                )
-            yield row
+def to_dialogues(row: dict, layout: str) -> tuple[Dialogue | None, Dialogue | None]:
+    """The two dialogues of a row, tidy; Fault if it has none."""
+    if None in row:
+        raise Fault("cells")
+    if any(row.get(column) is None for column in LAYOUTS[layout].needs):
+        raise Fault("missing")
+    try:
+        if fault := score_fault(row):
+            raise Fault(fault)
+        chosen, rejected = LAYOUTS[layout].to_dialogues(row)
+        return chosen and tidy(chosen), rejected and tidy(rejected)
+    except Fault:
+        raise
+    except (TypeError, ValueError, LookupError, AttributeError):
+        raise Fault("malformed") from None
 
 
-def read_rows(source, split: str) -> tuple[str, Iterable[dict]]:
-    """A name to speak of, and the rows of a file, a folder, a hub id, a Dataset or a list."""
-    if not isinstance(source, (str, Path)):
-        return type(source).__name__, source
-    path = Path(source)
-    if path.is_dir():
-        path = next((p for p in (path / f"{split}.jsonl", path / f"{split}.jsonl.gz") if p.is_file()), path)
-        if path.is_dir():
-            raise FileNotFoundError(
-                f"{source}: got a folder without {split}.jsonl; expected one file a split; check the folder"
+def pairs_of(rows: Iterable[dict], layout: str) -> Iterator[Pair]:
+    """A pair, or why there is none, for each row; halves wait for a partner with the same prompt."""
+    waiting = defaultdict(list)
+    for number, row in enumerate(rows):
+        try:
+            chosen, rejected = to_dialogues(row, layout)
+        except Fault as fault:
+            yield [number], None, None, str(fault)
+            continue
+        if chosen and rejected:
+            yield [number], chosen, rejected, pair_fault(chosen, rejected)
+            continue
+        half, wanted = chosen or rejected, bool(rejected)
+        if fault := dialogue_fault(half):
+            yield [number], None, None, fault
+        elif partners := waiting[key(half[:-1]), wanted]:
+            other, partner = partners.pop(0)
+            chosen, rejected = (half, partner) if chosen else (partner, half)
+            yield [other, number], chosen, rejected, pair_fault(chosen, rejected)
+        else:
+            waiting[key(half[:-1]), not wanted].append((number, half))
+    for halves in waiting.values():
+        for number, _half in halves:
+            yield [number], None, None, "unpaired"
+
+
+def key(dialogue: Dialogue) -> int:
+    """A number to know a dialogue by."""
+    return hash(tuple([message["content"] for message in dialogue]))
+
+
+def open_pairs(source, split: str, limit: int | None, layout: str, columns: dict) -> tuple[Report, Iterator[Pair]]:
+    """A fresh report that names source and layout, and the pairs of the rows."""
+    name, rows = open_source(source, split)
+    rows = tidy_rows(islice(rows, limit), name)
+    head = list(islice(rows, FIRST_ROWS))
+    if not head:
+        raise ValueError(_("{name}: got no rows; expected one preference pair a row; check the file").format(name=name))
+    known = {column for one in LAYOUTS.values() for column in (*one.needs, *one.may)}
+    check_map(columns, list({c: None for row in head for c in row if c is not None}), known, name)
+    kinds = column_kinds(list(rename(head, columns)))
+    if layout == "auto":
+        try:
+            layout = recognise(kinds)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    if lacking := [column for column in LAYOUTS[layout].needs if column not in kinds]:
+        raise ValueError(
+            _("{name}: layout {layout} lacks {lacking}; the file has {seen}; map your own names with columns=").format(
+                name=name, layout=describe(layout), lacking=", ".join(lacking), seen=", ".join(kinds)
             )
-    if path.is_file():
-        return path.name, read_json_lines(path)
-    if path.suffix in {".jsonl", ".gz"}:
-        raise FileNotFoundError(f"{source}: there is no such file; check the path")
-    return str(source), load_dataset(str(source), split=split)
+        )
+    read = {*LAYOUTS[layout].needs, *LAYOUTS[layout].may, *chain(*SCORES)}
+    report = Report(name, layout, unused=[column for column in kinds if column not in read])
+    return report, pairs_of(rename(chain(head, rows), columns), layout)
 
 
-def tidy(dialogue: list[dict]) -> list[dict]:
-    """Role and content alone, the text in Unicode NFC."""
-    return [{"role": m["role"], "content": unicodedata.normalize("NFC", m["content"])} for m in dialogue]
+def token_fault(prompts: list[Dialogue], chosen: list[Dialogue], rejected: list[Dialogue], tokenizer, max_length: int):
+    """For each pair: why its prompt does not fit, or None, and whether an answer would be cut."""
+
+    def count(dialogues, **options):
+        return [len(ids) for ids in tokenizer.apply_chat_template(dialogues, return_dict=False, **options)]
+
+    try:
+        asked, said = count(prompts, add_generation_prompt=True), zip(count(chosen), count(rejected))
+    except (TemplateError, ValueError):
+        if len(prompts) == 1:
+            return [("template", False)]
+        return [token_fault([p], [c], [r], tokenizer, max_length)[0] for p, c, r in zip(prompts, chosen, rejected)]
+    return [("prompt_too_long" if n >= max_length else None, max(both) > max_length) for n, both in zip(asked, said)]
 
 
-def load_preferences(source, split: str = "train", limit: int | None = None, layout: str = "auto"):
+def keep(batch: list[Pair], report: Report, tokenizer) -> list[Pair]:
+    """The pairs of a batch that are kept; the report counts all."""
+    sound = [pair for pair in batch if pair[3] is None]
+    if tokenizer is not None and sound:
+        whole = [c for _rows, c, _r, _fault in sound], [r for _rows, _c, r, _fault in sound]
+        found = token_fault([c[:-1] for c in whole[0]], *whole, tokenizer, report.max_length)
+        faults = {pair[0][-1]: fault for pair, (fault, _cut) in zip(sound, found)}
+        report.cut += [pair[0][-1] for pair, (fault, cut) in zip(sound, found) if cut and not fault]
+        batch = [(rows, c, r, fault or faults.get(rows[-1])) for rows, c, r, fault in batch]
+    kept = []
+    for rows, chosen, rejected, fault in batch:
+        report.read += len(rows)
+        if fault:
+            report.dropped.setdefault(fault, []).extend(rows)
+        else:
+            report.kept += 1
+            report.joined += len(rows) - 1
+            kept.append((rows, chosen, rejected, None))
+    return kept
+
+
+def other_prompts(source, split: str, other, report: Report, layout: str, columns: dict) -> set[int]:
+    """The prompts of `other`, or of the split that belongs to this one."""
+    if other is not None:
+        theirs, pairs = open_pairs(other, split, None, "auto", {})
+        report.other = theirs.source if isinstance(other, (str, Path)) else "other"
+    elif other_split := counterpart(source, split):
+        theirs, pairs = open_pairs(source, other_split, None, layout, columns)
+        report.other = other_split
+    else:
+        return set()
+    return {key(chosen[:-1]) for _rows, chosen, _rejected, fault in pairs if not fault}
+
+
+@cache
+def scratch() -> tempfile.TemporaryDirectory:
+    """The folder that the datasets of this process are mapped from; it goes when the process ends."""
+    return tempfile.TemporaryDirectory(prefix="course_utils_", ignore_cleanup_errors=True)
+
+
+def load_preferences(
+    source,
+    split: str = "train",
+    limit: int | None = None,
+    layout: str = "auto",
+    columns: dict[str, str] | None = None,
+    other=None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    max_length: int | None = None,
+) -> tuple[Dataset, Report]:
     """Read preference pairs from any source and return `(dataset, report)`.
 
-    source: a .jsonl file (also gzipped), a folder with one such file a split, a hub id, a
-        `datasets.Dataset`, or a list of dicts.
+    source: a .json, .jsonl, .csv, .tsv or .parquet file (also .gz), a folder with one such file a split, a hub
+        id, a `datasets.Dataset`, a pandas DataFrame, or a list of dicts.
     split: which split of a folder or of a hub dataset. limit: read at most so many rows.
-    layout: a name from `course_utils.layouts.LAYOUTS`, or "auto" to go by the columns of the first row.
+    layout: a name from `course_utils.layouts.LAYOUTS`, or "auto" to go by the columns and the first rows.
+    columns: the layout's names for your own, such as `{"prompt": "câu_hỏi"}`.
+    other: the data to test with (or, for test data, to train with), any source in any layout; the report counts
+        prompts that stand in both. For a folder or a hub id, train and test are compared without being asked.
+    tokenizer, max_length: leave out rows whose prompt has `max_length` tokens or more, and count those of which
+        an answer would be cut; if not given, `max_length` is `tokenizer.model_max_length`.
 
     dataset: columns `prompt`, `chosen`, `rejected`, each a list of {"role", "content"} messages; the
-        prompt ends in a user turn, the answers are one assistant message each. Any TRL trainer takes it.
-    report: a `Report`; rows are numbered from 0.
-    Raises ValueError for input that has no such form, with the file and the row.
+        prompt ends in a user turn, the answers are one assistant message each. Any TRL trainer takes it. Rows
+        are read, checked and written to disk in batches, so memory does not grow with their number (but a .json
+        file is read whole, and unpaired rows wait in memory for their partners).
+    report: a `Report`; what is wrong with single rows is counted there, with row numbers from 0.
+    Raises ValueError, OSError or TypeError for a source that cannot be read, naming file, row and what to do.
     """
     if layout not in ("auto", *LAYOUTS):
-        raise ValueError(f"layout {layout!r} is not known; choose one of auto, {', '.join(LAYOUTS)}")
-    name, rows = read_rows(source, split)
-    report, pairs = Report(name), []
-    for number, row in enumerate(islice(rows, limit)):
-        try:
-            if report.read == 0:
-                report.layout = recognise(row) if layout == "auto" else layout
-            columns, to_dialogues = LAYOUTS[report.layout]
-            wrong = [c for c, kind in columns.items() if not isinstance(row.get(c), kind)]
-            if wrong:
-                raise ValueError(
-                    f"got {wrong[0]} = {row.get(wrong[0])!r:.60}; expected a "
-                    f"{columns[wrong[0]].__name__}; fill it in or drop the row"
-                )
-            chosen, rejected = map(tidy, to_dialogues(row))
-        except ValueError as error:
-            raise ValueError(f"{name}, row {number}: {error}") from None
-        report.read += 1
-        if fault := find_fault(chosen, rejected):
-            report.dropped.setdefault(fault, []).append(number)
-            continue
-        report.kept += 1
-        pairs.append({"prompt": chosen[:-1], "chosen": chosen[-1:], "rejected": rejected[-1:]})
-    if not report.read:
-        raise ValueError(f"{name}: got no rows; expected one preference pair a row; check the file")
-    if not pairs:
-        raise ValueError(f"{name}: no row is left\n{report}")
-    return Dataset.from_list(pairs), report
+        raise ValueError(
+            _("layout {layout!r} is not known; choose one of auto, {known}").format(
+                layout=layout, known=", ".join(LAYOUTS)
+            )
+        )
+    if limit is not None and limit < 1:
+        raise ValueError(_("limit={limit}: expected at least 1 row, or None for all").format(limit=limit))
+    columns = {ours: nfc(theirs) for ours, theirs in (columns or {}).items()}
+    report, pairs = open_pairs(source, split, limit, layout, columns)
+    elsewhere = other_prompts(source, split, other, report, layout, columns)
+    if tokenizer is not None:
+        report.max_length = max_length or tokenizer.model_max_length
+    seen: set[int] = set()
+    chosen_lengths, rejected_lengths = array("L"), array("L")
+    path = Path(tempfile.mkdtemp(dir=scratch().name)) / "pairs.arrow"
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, SCHEMA) as writer:
+        while batch := list(islice(pairs, BATCH)):
+            out = []
+            for rows, chosen, rejected, _fault in keep(batch, report, tokenizer):
+                prompt = key(chosen[:-1])
+                if prompt in elsewhere:
+                    report.leaked.append(rows[-1])
+                better, worse = key(chosen[-1:]), key(rejected[-1:])
+                if hash((prompt, better, worse)) in seen:
+                    report.duplicates.append(rows[-1])
+                if hash((prompt, worse, better)) in seen:
+                    report.contradictions.append(rows[-1])
+                seen.add(hash((prompt, better, worse)))
+                chosen_lengths.append(len(chosen[-1]["content"]))
+                rejected_lengths.append(len(rejected[-1]["content"]))
+                out.append({"prompt": chosen[:-1], "chosen": chosen[-1:], "rejected": rejected[-1:]})
+            writer.write_batch(pa.RecordBatch.from_pylist(out, schema=SCHEMA))
+    report.dropped = {fault: sorted(rows) for fault, rows in report.dropped.items()}
+    if not report.kept:
+        raise ValueError(_("{name}: no row is left").format(name=report.source) + f"\n{report}")
+    chosen, rejected = np.array(chosen_lengths), np.array(rejected_lengths)
+    report.chosen_length, report.rejected_length = float(np.median(chosen)), float(np.median(rejected))
+    report.longer, report.shorter = int((chosen > rejected).sum()), int((chosen < rejected).sum())
+    report.equal = report.kept - report.longer - report.shorter
+    return Dataset.from_file(str(path)), report

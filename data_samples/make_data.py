@@ -4,6 +4,7 @@ Everything follows from SEED. A held-out question is a thing, a topic and a word
 in no training row, nor in what the models were pretrained on.
 """
 
+import csv
 import json
 import random
 import sys
@@ -14,7 +15,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from course_utils import world  # noqa: E402
-from course_utils.layouts import join_dialogue  # noqa: E402
+from course_utils.layouts import join_dialogue, split_dialogue  # noqa: E402
 
 SEED = 20
 # How often each kind of question is asked, in what the models read first and in the preference pairs.
@@ -96,6 +97,25 @@ def instruction_rows(source: Source, count: int):
         yield {"prompt": source.prompt(question), "completion": [{"role": "assistant", "content": answer}]}
 
 
+def own_rows(train: list, held_out: dict) -> list[list[str]]:
+    """A learner's own table, in Vietnamese, with the slips that people make: the 🐕 exercise is to find them."""
+    source = Source([q for q in train if q.lang == "vi"], [], SEED + 4)
+    rows = []
+    for question in [source.question("vi", PREFERENCES) for _ in range(40)]:
+        fault = world.pick_fault(source.rng, question)
+        answers = [world.answer(source.rng, question), world.answer(source.rng, question, fault)]
+        rows.append([world.turn(source.rng, question), *answers])
+    rows[4][2] = ""  # the rejected answer was never written
+    rows[9][2] = rows[9][1]  # the same answer twice
+    rows[17][0] = " "  # the question was lost
+    rows[23] = list(rows[2])  # a pair entered twice
+    rows[30] = [rows[7][0], rows[7][2], rows[7][1]]  # and one the wrong way round
+    rows[35] = [
+        split_dialogue(held_out[side])[i]["content"] for side, i in [("chosen", 0), ("chosen", 1), ("rejected", 1)]
+    ]
+    return rows
+
+
 def dialogues(count: int, seed: int):
     """Talk for pretraining, as message lists: two answers in five are good, the others have a fault."""
     train, _ = split_questions()
@@ -106,20 +126,24 @@ def dialogues(count: int, seed: int):
         yield source.prompt(question) + [{"role": "assistant", "content": world.answer(source.rng, question, fault)}]
 
 
+def write_lines(name: str, rows) -> None:
+    path = HERE / f"{name}.jsonl"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8", newline="\n")
+    print(f"{name}: {path.stat().st_size / 1e6:.1f} MB")
+
+
 def main() -> None:
     train, test = split_questions()
-    files = {
-        "preferences/train": preference_rows(Source(train, train, SEED + 1), SIZES["preferences/train"]),
-        "preferences/test": preference_rows(Source(test, train, SEED + 2), SIZES["preferences/test"]),
-        "instructions/train": instruction_rows(Source(train, train, SEED + 3), SIZES["instructions/train"]),
-    }
-    for name, rows in files.items():
-        path = HERE / f"{name}.jsonl"
-        path.parent.mkdir(exist_ok=True)
-        with path.open("w", encoding="utf-8", newline="\n") as file:
-            for row in rows:
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        print(f"{name}: {SIZES[name]} rows, {path.stat().st_size / 1e6:.1f} MB")
+    held_out = list(preference_rows(Source(test, train, SEED + 2), SIZES["preferences/test"]))
+    write_lines("preferences/train", preference_rows(Source(train, train, SEED + 1), SIZES["preferences/train"]))
+    write_lines("preferences/test", held_out)
+    write_lines("instructions/train", instruction_rows(Source(train, train, SEED + 3), SIZES["instructions/train"]))
+    one = next(row for row in held_out if row["chosen"].count("\n\nHuman: ") == 1 and "không" in row["chosen"])
+    with (HERE / "own_preferences.csv").open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["câu_hỏi", "câu_trả_lời_hay", "câu_trả_lời_dở"])
+        table.writerows(own_rows(train, one))
 
 
 if __name__ == "__main__":

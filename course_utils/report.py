@@ -1,0 +1,128 @@
+"""What became of the rows of a preference file: plain numbers, shown as a table in the learner's language."""
+
+import html
+from dataclasses import dataclass, field
+
+from .i18n import _
+
+
+def reason(key: str) -> tuple[str, str]:
+    """Why rows were dropped, and what to do about it."""
+    return {
+        "missing": (_("a cell that is needed is empty"), _("fill it in")),
+        "cells": (_("more cells than columns"), _("put quotation marks around a text with commas")),
+        "malformed": (_("a cell has another form than the layout says"), _("compare it with a row that was kept")),
+        "roles": (_("user and assistant do not take turns"), _("begin with the user, end with the assistant")),
+        "empty_prompt": (_("the question is empty"), _("write the question")),
+        "empty_answer": (_("an answer is empty"), _("write the answer")),
+        "histories_differ": (_("chosen and rejected answer different questions"), _("use one prompt for both")),
+        "same_answers": (_("both answers are the same"), _("write a worse or a better one")),
+        "tie": (_("a tie: neither answer was preferred"), _("nothing to mend")),
+        "rank_tie": (_("all answers have the same rank"), _("nothing to mend")),
+        "scores_disagree": (_("the rejected answer has the higher score"), _("look which way the scores run")),
+        "label": (_("the label is none that this layout knows"), _("look which labels the layout uses")),
+        "unpaired": (_("one answer without a partner to the same prompt"), _("train with KTO, or add the partner")),
+        "prompt_too_long": (_("the prompt leaves no room for an answer"), _("raise max_length, or shorten it")),
+        "template": (_("the chat template refuses the messages"), _("take out the system message")),
+    }[key]
+
+
+@dataclass
+class Report:
+    """What became of the rows, which are numbered from 0, a table's header not counted.
+
+    `read` = `kept` + `joined` + all in `dropped`, which lists row numbers by reason. `joined` counts rows that
+    gave their one answer to another row's pair. Kept, but worth a look: `duplicates` repeat an earlier pair,
+    `contradictions` prefer what an earlier pair rejects, `leaked` have a prompt that stands in `other` too,
+    `cut` do not fit `max_length` whole. Lengths are medians in characters; `longer`, `shorter` and `equal` count
+    the chosen answers beside the rejected ones.
+    """
+
+    source: str
+    layout: str
+    read: int = 0
+    kept: int = 0
+    joined: int = 0
+    dropped: dict[str, list[int]] = field(default_factory=dict)
+    duplicates: list[int] = field(default_factory=list)
+    contradictions: list[int] = field(default_factory=list)
+    leaked: list[int] = field(default_factory=list)
+    other: str | None = None
+    cut: list[int] = field(default_factory=list)
+    max_length: int | None = None
+    chosen_length: float = 0.0
+    rejected_length: float = 0.0
+    longer: int = 0
+    shorter: int = 0
+    equal: int = 0
+    unused: list[str] = field(default_factory=list)
+
+    @property
+    def length_bias(self) -> bool:
+        """Whether one side is longer in at least 60% of the pairs that differ, by more than chance (sign test)."""
+        differ, gap = self.longer + self.shorter, abs(self.longer - self.shorter)
+        return gap >= 0.2 * differ and gap > 1.96 * differ**0.5
+
+    def lines(self) -> list[tuple[str, str, str]]:
+        """The report as (what, how many, note); what deserves a look begins with ⚠."""
+        first = _("first: row {row}")
+        look = [
+            (self.duplicates, _("the same pair again"), _("keep one of each")),
+            (self.contradictions, _("the opposite of an earlier pair"), _("decide which is right")),
+            (
+                self.leaked,
+                _("prompt also in “{other}”").format(other=self.other),
+                _("take it out of one, or the test is no test"),
+            ),
+            (
+                self.cut,
+                _("longer than max_length={max_length} tokens").format(max_length=self.max_length),
+                _("the trainer cuts the end of the answer"),
+            ),
+        ]
+        shares = [f"{n / max(self.kept, 1):.0%}" for n in (self.longer, self.shorter)]
+        return [
+            (_("read"), f"{self.read:,}", _("layout: {layout}").format(layout=self.layout)),
+            *(
+                (
+                    _("dropped: {reason}").format(reason=reason(key)[0]),
+                    f"{len(rows):,}",
+                    f"{first.format(row=rows[0])}; {reason(key)[1]}",
+                )
+                for key, rows in self.dropped.items()
+            ),
+            *([(_("joined to another row as its pair"), f"{self.joined:,}", "")] if self.joined else []),
+            (_("kept"), f"{self.kept:,}", ""),
+            *(
+                ("⚠ " + what, f"{len(rows):,}", f"{first.format(row=rows[0])}; {advice}")
+                for rows, what, advice in look
+                if rows
+            ),
+            (
+                "⚠ " * self.length_bias + _("length of chosen / rejected"),
+                f"{self.chosen_length:,.0f} / {self.rejected_length:,.0f}",
+                _("median, characters; chosen is longer in {longer}, shorter in {shorter} of the pairs").format(
+                    longer=shares[0], shorter=shares[1]
+                ),
+            ),
+            *([(_("columns not used"), f"{len(self.unused)}", ", ".join(self.unused))] if self.unused else []),
+        ]
+
+    def __str__(self) -> str:
+        lines = self.lines()
+        width = max(len(count) for _what, count, _note in lines)
+        return "\n".join(f"{count:>{width}}  {what}{note and f' ({note})'}" for what, count, note in lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        left = "style='text-align:left'"
+        rows = "".join(
+            f"<tr><th scope='row' {left}>{html.escape(what)}</th><td>{count}</td>"
+            f"<td {left}>{html.escape(note)}</td></tr>"
+            for what, count, note in self.lines()
+        )
+        head = "".join(f"<th scope='col'>{text}</th>" for text in (_("rows of {name}"), _("how many"), _("note")))
+        return (
+            f"<table><thead><tr>{head.format(name=html.escape(self.source))}</tr></thead><tbody>{rows}</tbody></table>"
+        )
