@@ -2,11 +2,11 @@
 
 from .data import load_preferences
 from .evaluation import generate, judge_all, score_table, share, side_by_side, win_rate
-from .losses import dpo_loss, implicit_reward, sequence_logps
+from .losses import dpo_loss, implicit_reward, log_odds, log_odds_ratio, mean_logps, orpo_loss, sequence_logps
 from .models import load_model
-from .plotting import plot_reward_margins, plot_verdicts, show
+from .plotting import plot_orpo_terms, plot_reward_margins, plot_sweep, plot_verdicts, plot_win_rates, show
 from .start import start
-from .training import train_dpo, train_sft
+from .training import train_dpo, train_orpo, train_sft
 from .world import judge
 
 __all__ = [
@@ -17,8 +17,15 @@ __all__ = [
     "judge_all",
     "load_model",
     "load_preferences",
+    "log_odds",
+    "log_odds_ratio",
+    "mean_logps",
+    "orpo_loss",
+    "plot_orpo_terms",
     "plot_reward_margins",
+    "plot_sweep",
     "plot_verdicts",
+    "plot_win_rates",
     "score_table",
     "sequence_logps",
     "share",
@@ -26,6 +33,7 @@ __all__ = [
     "side_by_side",
     "start",
     "train_dpo",
+    "train_orpo",
     "train_sft",
     "win_rate",
 ]

@@ -4,8 +4,21 @@ import torch
 import torch.nn.functional as F
 
 
+def token_logps(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probability of each token that counts, 0 elsewhere; and how many count. (batch, length - 1), (batch,)."""
+    if logits.shape[:2] != labels.shape:
+        raise ValueError(
+            f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)} do not fit; "
+            "expected (batch, length, vocabulary) and (batch, length)"
+        )
+    logits, labels = logits[:, :-1], labels[:, 1:]  # position t predicts token t + 1
+    counts = labels != -100
+    logps = F.log_softmax(logits, dim=-1).gather(2, labels.masked_fill(~counts, 0).unsqueeze(2)).squeeze(2)
+    return logps * counts, counts.sum(dim=1)
+
+
 def sequence_logps(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Log-probability of each answer given its prompt, log π(y | x): one sum over its tokens.
+    """Log-probability of each answer given its prompt, log π(y | x): one sum over its tokens. DPO's.
 
     logits: (batch, length, vocabulary), the model's scores. Position t predicts token t + 1.
     labels: (batch, length), the token ids, with -100 wherever a token does not count (prompt, padding).
@@ -14,15 +27,23 @@ def sequence_logps(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     >>> sequence_logps(torch.zeros(1, 3, 4), torch.tensor([[-100, 2, 3]]))  # two tokens at 1/4 each
     tensor([-2.7726])
     """
-    if logits.shape[:2] != labels.shape:
-        raise ValueError(
-            f"sequence_logps: logits {tuple(logits.shape)} and labels {tuple(labels.shape)} do not fit; "
-            "expected (batch, length, vocabulary) and (batch, length)"
-        )
-    logits, labels = logits[:, :-1], labels[:, 1:]
-    counts = labels != -100
-    logps = F.log_softmax(logits, dim=-1).gather(2, labels.masked_fill(~counts, 0).unsqueeze(2)).squeeze(2)
-    return (logps * counts).sum(dim=1)
+    return token_logps(logits, labels)[0].sum(dim=1)
+
+
+def mean_logps(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean log-probability of an answer's tokens, log P(y | x) of eq. 3 in arXiv:2403.07691. ORPO's.
+
+    Arguments as for `sequence_logps`. Returns (batch,), in nats per token, at most 0. ValueError for a row in
+    which no token counts: its mean would be NaN, and so would every weight after one step.
+
+    >>> mean_logps(torch.zeros(1, 3, 4), torch.tensor([[-100, 2, 3]]))  # two tokens at 1/4 each
+    tensor([-1.3863])
+    """
+    logps, counts = token_logps(logits, labels)
+    if (counts == 0).any():
+        row = (counts == 0).nonzero()[0].item()
+        raise ValueError(f"row {row}: no token counts, all labels are -100; leave out rows without an answer")
+    return logps.sum(dim=1) / counts
 
 
 def implicit_reward(policy_logps: torch.Tensor, ref_logps: torch.Tensor, beta: float) -> torch.Tensor:
@@ -51,3 +72,34 @@ def dpo_loss(
         policy_rejected_logps, ref_rejected_logps, beta
     )
     return -F.logsigmoid(margin)
+
+
+def log_odds(mean_logps: torch.Tensor) -> torch.Tensor:
+    """Log of the odds P / (1 - P) of an answer, eq. 4 of arXiv:2403.07691, from log P.
+
+    mean_logps: (batch,), at most 0, from `mean_logps`. Returns (batch,): 0 where P is one half, -inf never.
+    1 - P is computed as -expm1(log P), which keeps its digits where P is near 1; P = 1 counts as 1 - 1e-10, so
+    that values and gradients stay finite.
+
+    >>> log_odds(torch.tensor([0.5, 0.9]).log())  # 1 to 1, 9 to 1
+    tensor([0.0000, 2.1972])
+    """
+    return mean_logps - torch.log(-torch.expm1(mean_logps.clamp(max=-1e-10)))
+
+
+def log_odds_ratio(chosen_mean_logps: torch.Tensor, rejected_mean_logps: torch.Tensor) -> torch.Tensor:
+    """How much better the odds of the chosen answer are, as a log; eq. 5 of arXiv:2403.07691. (batch,) each."""
+    return log_odds(chosen_mean_logps) - log_odds(rejected_mean_logps)
+
+
+def orpo_loss(
+    nll: torch.Tensor, chosen_mean_logps: torch.Tensor, rejected_mean_logps: torch.Tensor, lam: float
+) -> torch.Tensor:
+    """The ORPO loss of each pair: NLL + λ · (-log σ(log odds ratio)), eqs. 6 and 7 of arXiv:2403.07691.
+
+    nll: (batch,), the SFT term in nats per token: -`chosen_mean_logps` for the paper's, which is the mean over
+        the chosen answer; TRL (and the authors' code by default) take the mean over prompt and chosen answer.
+    chosen_mean_logps, rejected_mean_logps: (batch,), from `mean_logps`. lam: the weight λ >= 0.
+    Returns (batch,), in nats.
+    """
+    return nll - lam * F.logsigmoid(log_odds_ratio(chosen_mean_logps, rejected_mean_logps))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from IPython.display import HTML, display
 from matplotlib.figure import Figure
 
@@ -62,6 +63,11 @@ def draw(axes, log: Sequence[dict], key: str, label: str, **style) -> np.ndarray
     return mean
 
 
+def ends(curves: dict[str, np.ndarray]) -> dict[str, float]:
+    """The first and last value of each curve, as name0 and name1."""
+    return {f"{name}{i}": values[-i] for name, values in curves.items() for i in (0, 1)}
+
+
 def plot_reward_margins(log: Sequence[dict], method: str = "dpo") -> Figure:
     """The reward margin as it grows, the two rewards it is the difference of, and their log-probabilities.
 
@@ -88,15 +94,95 @@ def plot_reward_margins(log: Sequence[dict], method: str = "dpo") -> Figure:
         axes.grid(alpha=0.3)
     for axes in (left, middle):
         axes.axhline(0, color=GREY, linewidth=1, linestyle=":")
-    first_and_last = {f"{name}{i}": values[-i] for name, values in curves.items() for i in (0, 1)}
     figure.set_label(
         _(
             "Three charts over training steps. The reward margin goes from {m0:.2f} to {m1:.2f}; the reward of chosen "
             "answers from {c0:.2f} to {c1:.2f}, that of rejected answers from {r0:.2f} to {r1:.2f}; the "
             "log-probability of chosen answers from {lc0:.1f} to {lc1:.1f}, that of rejected answers from {lr0:.1f} "
             "to {lr1:.1f}."
-        ).format(**first_and_last)
+        ).format(**ends(curves))
     )
+    return figure
+
+
+def plot_orpo_terms(log: Sequence[dict]) -> Figure:
+    """The two terms of ORPO's loss apart, and the log-probabilities of both answers.
+
+    log: TRL's log_history of an ORPO run. Left the NLL of prompt and chosen answer, in the middle the odds-ratio
+    term before its weight λ, -log σ(log odds ratio), right the mean log-probability of a token; all in nats.
+    """
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
+    odds = [{**entry, "odds_term": -entry["log_odds_ratio"]} for entry in log if "log_odds_ratio" in entry]
+    curves = {
+        "n": draw(left, log, "nll_loss", _("NLL, mean of 10 steps"), color=GREEN),
+        "o": draw(middle, odds or log, "odds_term", _("odds-ratio term, mean of 10 steps"), color=BLUE),
+        "lc": draw(right, log, "logps/chosen", _("chosen"), color=BLUE),
+        "lr": draw(right, log, "logps/rejected", _("rejected"), color=VERMILLION, linestyle="--"),
+    }
+    unit = _("mean per token, nats")
+    left.set(title=_("First term: NLL of prompt and chosen answer"), ylabel=rf"$\mathcal{{L}}_{{SFT}}$ ({unit})")
+    middle.set(
+        title=_("Second term: odds ratio, before its weight λ"),
+        ylabel=r"$-\log\,\sigma(\log\frac{odds(y_w|x)}{odds(y_l|x)})$ " + "(nats)",
+    )
+    right.set(title=_("Log-probability of the answers"), ylabel=rf"$\frac{{1}}{{|y|}}\log\pi(y|x)$ ({unit})")
+    for axes in (left, middle, right):
+        axes.set(xlabel=_("step"))
+        axes.legend()
+        axes.grid(alpha=0.3)
+    figure.set_label(
+        _(
+            "Three charts over training steps. The NLL goes from {n0:.2f} to {n1:.2f}, the odds-ratio term from "
+            "{o0:.2f} to {o1:.2f}; the mean log-probability of chosen answers from {lc0:.2f} to {lc1:.2f}, that of "
+            "rejected answers from {lr0:.2f} to {lr1:.2f}."
+        ).format(**ends(curves))
+    )
+    return figure
+
+
+def plot_sweep(table: pd.DataFrame, name: str = "λ") -> Figure:
+    """What a setting does: one point a run. The table's index holds its values.
+
+    Columns "preferred" and "fluent", in percent of the answers, go left; "nll", in nats per token, right.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
+    where, values = range(len(table)), [f"{value:g}" for value in table.index]
+    left.plot(where, table["preferred"], color=BLUE, marker="o", label=_("preferred"))
+    left.plot(where, table["fluent"], color=VERMILLION, marker="s", linestyle="--", label=_("fluent"))
+    left.set(title=_("What the judge says of the answers"), ylabel=_("share of answers, %"))
+    right.plot(where, table["nll"], color=GREEN, marker="^", label="NLL")
+    right.set(title=_("NLL of prompt and chosen answer"), ylabel=_("mean per token, nats"))
+    for axes in (left, right):
+        axes.set(xlabel=name, xticks=where, xticklabels=values)
+        axes.legend()
+        axes.grid(alpha=0.3)
+    told = (
+        _("{name} {value}: preferred {preferred}, fluent {fluent}, NLL {nll}").format(
+            name=name, value=value, preferred=f"{preferred:.0f}%", fluent=f"{fluent:.0f}%", nll=f"{nll:.3f}"
+        )
+        for value, preferred, fluent, nll in zip(values, table["preferred"], table["fluent"], table["nll"])
+    )
+    figure.set_label("; ".join(told))
+    return figure
+
+
+def plot_win_rates(rates: dict[str, tuple[float, float, float]], ours: str, theirs: str) -> Figure:
+    """Win rates with their 95% intervals, as `win_rate` gives them (0..1), one row a comparison."""
+    figure, axes = plt.subplots(figsize=(8, 1.2 + 0.4 * len(rates)), layout="constrained")
+    rate, low, high = (100 * np.array(column) for column in zip(*rates.values()))
+    label = _("win rate and its interval (95%)")
+    axes.errorbar(rate, range(len(rates)), xerr=[rate - low, high - rate], fmt="o", color=BLUE, label=label)
+    axes.axvline(50, color=VERMILLION, linestyle="--", linewidth=1, label=_("as often as not"))
+    axes.set(
+        title=_("How often {ours} beats {theirs}").format(ours=ours, theirs=theirs),
+        xlabel=_("win rate in %; a tie counts one half"),
+        yticks=range(len(rates)),
+        yticklabels=list(rates),
+        ylim=(len(rates) - 0.5, -0.5),
+    )
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    told = (f"{name}: {rate:.0%} ({low:.0%} – {high:.0%})" for name, (rate, low, high) in rates.items())
+    figure.set_label(_("How often {ours} beats {theirs}").format(ours=ours, theirs=theirs) + ". " + "; ".join(told))
     return figure
 
 

@@ -6,25 +6,34 @@ before training is always at hand: to compare with, and as DPO's reference.
 
 import copy
 import math
+import os
 import random
 import warnings
 from dataclasses import dataclass
 
+import torch
 from datasets import Dataset
 from peft import LoraConfig
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+from trl.experimental.orpo import ORPOConfig, ORPOTrainer
+
 from .i18n import _
 
 
 @dataclass
 class Run:
-    """What a training leaves: the trained `model`, and TRL's `log_history` as `log`, untouched."""
+    """What a training leaves: the trained `model`, TRL's `log_history` as `log`, untouched, and `tokens`.
+
+    tokens: how many the trained model read, forward and backward, prompts and both answers, padding not counted.
+    """
 
     model: PreTrainedModel
     log: list[dict]
+    tokens: int
 
 
 class Watch(TrainerCallback):
@@ -63,8 +72,11 @@ def fresh_copy(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def fitting_rows(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> Dataset:
-    """Leave out rows whose prompt alone fills `max_length` tokens, and say how many and which."""
-    limit = max_length or math.inf
+    """Leave out rows whose prompt alone fills `max_length` tokens, and say how many and which.
+
+    One more place is kept free for the start token that ORPOTrainer may add.
+    """
+    limit = (max_length or math.inf) - 1
     prompts = tokenizer.apply_chat_template(list(dataset["prompt"]), add_generation_prompt=True, return_dict=False)
     kept = [i for i, ids in enumerate(prompts) if len(ids) < limit]
     if not kept:
@@ -100,8 +112,44 @@ def shuffle_by_length(dataset: Dataset, batch_size: int, seed: int) -> Dataset:
     return dataset.select([i for batch in rng.sample(batches, len(batches)) for i in batch])
 
 
+def one_end_token(dataset: Dataset, end_token: int) -> Dataset:
+    """Take away the end token that ORPOTrainer appends to an answer whose chat template wrote one already.
+
+    It looks at the last token alone, and many templates write a line break after the end token.
+    """
+
+    def mend(row):
+        for side in ("chosen", "rejected"):
+            answer = [token for token in row[f"{side}_labels"] if token != -100]
+            if answer[-1:] == [end_token] and end_token in answer[:-1]:
+                for column in ("input_ids", "attention_mask", "labels"):
+                    row[f"{side}_{column}"] = row[f"{side}_{column}"][:-1]
+        return row
+
+    return dataset.map(mend)
+
+
+def count_tokens(model: PreTrainedModel):
+    """Count the tokens that a model reads with gradients on; returns the counter and what ends the counting."""
+    counter = {"tokens": 0}
+
+    def count(_module, _args, inputs):
+        if torch.is_grad_enabled():
+            mask = inputs.get("attention_mask")
+            counter["tokens"] += inputs["input_ids"].numel() if mask is None else int(mask.sum())
+
+    return counter, model.register_forward_pre_hook(count, with_kwargs=True)
+
+
 def run_trainer(trainer_class, model, tokenizer, dataset, args, peft_config, **extra) -> Run:
     """Train a copy of `model` with a TRL trainer."""
+    if peft_config is None and model.dtype != torch.float32:
+        raise ValueError(
+            _(
+                "the weights are in {dtype}, where small steps round away; load the model in float32, as "
+                "cu.load_model does, and leave the precision of the computation to bf16 or fp16 in the settings"
+            ).format(dtype=str(model.dtype).removeprefix("torch."))
+        )
     args = copy.copy(args)
     args.logging_nan_inf_filter = False  # a NaN is an error, never a 0.0
     args.disable_tqdm = True  # Watch draws the progress
@@ -115,18 +163,23 @@ def run_trainer(trainer_class, model, tokenizer, dataset, args, peft_config, **e
         callbacks=[Watch()],
         **extra,
     )
+    rows = trainer.train_dataset
+    if trainer_class is ORPOTrainer:
+        rows = one_end_token(rows, tokenizer.eos_token_id)
     batch_size = args.train_batch_size * args.gradient_accumulation_steps
-    trainer.train_dataset = shuffle_by_length(trainer.train_dataset, batch_size, args.seed)
+    trainer.train_dataset = shuffle_by_length(rows, batch_size, args.seed)
     trainer.remove_callback(PrinterCallback)
+    counter, counting = count_tokens(trainer.model)
     try:
         trainer.train()
     finally:
+        counting.remove()
         for touched in (trainer.model, model):
             touched.__dict__.pop("forward", None)
     trained = trainer.accelerator.unwrap_model(trainer.model)
     if not all(parameter.isfinite().all() for parameter in trained.parameters()):
         raise FloatingPointError(_("the weights are no longer numbers; lower the learning rate"))
-    return Run(trained.eval(), trainer.state.log_history)
+    return Run(trained.eval(), trainer.state.log_history, counter["tokens"])
 
 
 def train_sft(
@@ -158,3 +211,24 @@ def train_dpo(
     """
     reference = {} if peft_config else {"ref_model": model}
     return run_trainer(DPOTrainer, model, tokenizer, dataset, args, peft_config, **reference)
+
+
+def train_orpo(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    dataset: Dataset,
+    args: ORPOConfig,
+    peft_config: LoraConfig | None = None,
+) -> Run:
+    """Odds Ratio Preference Optimization (arXiv:2403.07691) from `model`, a base model; there is no reference.
+
+    dataset: columns `prompt`, `chosen`, `rejected`, lists of messages, from `load_preferences`.
+    args: `args.beta` is what the paper calls λ. TRL's NLL differs from the paper's: it is the mean over the tokens
+    of prompt and chosen answer of a whole batch, where eq. 2 takes the answer alone, pair by pair. With
+    gradient accumulation that mean is taken per micro-batch, so the gradient is not that of one large batch.
+    The log: `nll_loss`; `log_odds_ratio`, which is log σ of `log_odds_chosen`, the log odds ratio itself;
+    `rewards/*` and `logps/*` from *mean* log-probabilities, so margins are far smaller than DPO's.
+    """
+    args = copy.copy(args)
+    args.max_length = args.max_length or min(512, tokenizer.model_max_length)  # what TRL would take for None
+    return run_trainer(ORPOTrainer, model, tokenizer, dataset, args, peft_config)

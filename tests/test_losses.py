@@ -4,6 +4,7 @@ import math
 import pytest
 import torch
 from trl import DPOConfig, DPOTrainer
+from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
 import course_utils as cu
 
@@ -87,3 +88,119 @@ def test_dpo_loss_matches_trl(small, pairs, setup):
     assert abs(ours - math.log(2)) > 1e-3  # the models do differ
     assert ours == pytest.approx(theirs, abs=1e-5)
     assert (rewards[0] - rewards[1]).mean().item() == pytest.approx(margin, abs=1e-5)
+
+
+MEANS = torch.tensor([-0.1, -1.0, -3.0]), torch.tensor([-0.2, -0.5, -3.0])
+
+
+def test_the_mean_is_the_sum_over_the_number_of_tokens():
+    torch.manual_seed(0)
+    logits, labels = torch.randn(2, 5, 7), torch.tensor([[-100, 1, 2, 3, 4], [-100, -100, 5, 6, -100]])
+    ours = cu.mean_logps(logits, labels)
+    torch.testing.assert_close(ours, cu.sequence_logps(logits, labels) / torch.tensor([4.0, 2.0]))
+
+
+def test_an_answer_without_tokens_is_refused():
+    with pytest.raises(ValueError, match="row 1: no token counts"):
+        cu.mean_logps(torch.zeros(2, 3, 4), torch.tensor([[0, 1, 2], [0, -100, -100]]))
+
+
+def test_even_odds_have_log_zero_and_nine_to_one_have_log_nine():
+    odds = cu.log_odds(torch.tensor([0.5, 0.9, 0.1]).log())
+    torch.testing.assert_close(odds, torch.tensor([0.0, math.log(9), -math.log(9)]))
+
+
+def test_log_odds_keep_their_digits_near_one_and_near_zero():
+    logps = torch.tensor([-1e-9, -1e-6, -0.693, -50.0])
+    exact = logps.double() - torch.log(-torch.expm1(logps.double()))
+    torch.testing.assert_close(cu.log_odds(logps).double(), exact, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("chosen", [0.0, -1e-12, -1e-9, -1e-4, -0.5, -50.0])
+@pytest.mark.parametrize("rejected", [0.0, -1e-9, -50.0])
+def test_orpo_gradients_are_finite(chosen, rejected):
+    one, other = (torch.tensor([value], requires_grad=True) for value in (chosen, rejected))
+    loss = cu.orpo_loss(-one, one, other, lam=0.1)
+    loss.sum().backward()
+    assert loss.isfinite().all() and one.grad.isfinite().all() and other.grad.isfinite().all()
+
+
+def test_equal_answers_have_odds_ratio_one_and_cost_lambda_ln_2():
+    assert cu.log_odds_ratio(MEANS[0], MEANS[0]).abs().max() == 0
+    loss = cu.orpo_loss(-MEANS[0], MEANS[0], MEANS[0], lam=0.1)
+    torch.testing.assert_close(loss, -MEANS[0] + 0.1 * math.log(2))
+
+
+def test_lambda_zero_is_sft():
+    assert torch.equal(cu.orpo_loss(-MEANS[0], *MEANS, lam=0.0), -MEANS[0])
+
+
+def test_orpo_gradient_is_delta_times_h():
+    """Eqs. 8 to 10: δ = 1 / (1 + odds ratio), and 1 / (1 - P) on each side's gradient."""
+    chosen, rejected = (values.clone().requires_grad_() for values in MEANS)
+    cu.orpo_loss(torch.zeros(3), chosen, rejected, lam=1.0).sum().backward()
+    delta = 1 / (1 + cu.log_odds_ratio(*MEANS).exp())
+    torch.testing.assert_close(chosen.grad, -delta / (1 - MEANS[0].exp()))
+    torch.testing.assert_close(rejected.grad, delta / (1 - MEANS[1].exp()))
+
+
+@pytest.fixture(scope="module")
+def orpo_trainer(small, pairs, setup):
+    args = ORPOConfig(beta=0.3, per_device_train_batch_size=8, **setup.training_args)
+    return ORPOTrainer(copy.deepcopy(small[0]), args=args, train_dataset=pairs, processing_class=small[1])
+
+
+@pytest.fixture(scope="module")
+def orpo_batch(orpo_trainer):
+    """A batch, the model's logits for its two halves, and TRL's loss with all that TRL logs."""
+    batch = next(iter(orpo_trainer.get_train_dataloader()))
+    with torch.no_grad():
+        loss, metrics = orpo_trainer.get_batch_loss_metrics(orpo_trainer.model, batch)
+        logits = {
+            side: orpo_trainer.model(
+                input_ids=batch[f"{side}_input_ids"], attention_mask=batch[f"{side}_attention_mask"]
+            ).logits
+            for side in ("chosen", "rejected")
+        }
+    return batch, logits, loss.item(), metrics
+
+
+def test_trl_orpo_log_odds_ratio_is_ours_on_random_pairs(orpo_trainer):
+    torch.manual_seed(0)
+    chosen, rejected = -torch.rand(2, 1000) * torch.tensor([[0.2], [9.0]])
+    losses, *_rewards, mean_log_sigmoid, mean_log_odds_ratio = orpo_trainer.odds_ratio_loss(chosen, rejected)
+    ours = cu.log_odds_ratio(chosen, rejected)
+    torch.testing.assert_close(cu.orpo_loss(torch.zeros(1000), chosen, rejected, lam=0.3), -losses, atol=1e-5, rtol=0)
+    assert ours.mean().item() == pytest.approx(mean_log_odds_ratio.item(), abs=1e-5)
+    assert torch.nn.functional.logsigmoid(ours).mean().item() == pytest.approx(mean_log_sigmoid.item(), abs=1e-5)
+
+
+def test_trl_orpo_logps_are_means_over_the_answers_tokens(orpo_batch):
+    batch, logits, _, metrics = orpo_batch
+    for side in logits:
+        ours = cu.mean_logps(logits[side], batch[f"{side}_labels"]).mean().item()
+        assert ours == pytest.approx(metrics[f"logps/{side}"], abs=1e-5)
+
+
+def test_trl_orpo_nll_is_a_token_mean_over_prompt_and_chosen_answer_of_the_batch(orpo_batch):
+    batch, logits, _, metrics = orpo_batch
+    tokens = batch["chosen_input_ids"].masked_fill(batch["chosen_attention_mask"] == 0, -100)
+    counts = (tokens[:, 1:] != -100).sum(dim=1)
+    nll = -(cu.mean_logps(logits["chosen"], tokens) * counts).sum() / counts.sum()
+    assert nll.item() == pytest.approx(metrics["nll_loss"], abs=1e-5)
+    papers = -cu.mean_logps(logits["chosen"], batch["chosen_labels"]).mean().item()
+    assert abs(papers - metrics["nll_loss"]) > 0.01  # the answer alone is another number
+
+
+def test_orpo_loss_matches_trl(orpo_batch):
+    """Total loss, with TRL's `beta` as λ."""
+    batch, logits, theirs, metrics = orpo_batch
+    means = [cu.mean_logps(logits[side], batch[f"{side}_labels"]) for side in ("chosen", "rejected")]
+    ours = cu.orpo_loss(torch.tensor(metrics["nll_loss"]), *means, lam=0.3).mean().item()
+    assert ours == pytest.approx(theirs, abs=1e-5)
+
+
+def test_trl_orpo_margin_is_lambda_times_the_difference_of_means(orpo_batch):
+    batch, logits, _, metrics = orpo_batch
+    chosen, rejected = (cu.mean_logps(logits[side], batch[f"{side}_labels"]) for side in ("chosen", "rejected"))
+    assert 0.3 * (chosen - rejected).mean().item() == pytest.approx(metrics["rewards/margins"], abs=1e-5)

@@ -6,13 +6,20 @@ import torch
 from datasets import Dataset, load_dataset
 from peft import LoraConfig
 from trl import DPOConfig, SFTConfig
+from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
 import course_utils as cu
-from course_utils.training import shuffle_by_length
+from course_utils.training import one_end_token, shuffle_by_length
+
+SIDES = ("chosen_labels", "rejected_labels")
 
 
 def dpo_args(setup, **settings):
     return DPOConfig(**{**setup.training_args, "max_steps": 3, "per_device_train_batch_size": 4, **settings})
+
+
+def orpo_args(setup, **settings):
+    return ORPOConfig(**{**setup.training_args, "max_steps": 3, "per_device_train_batch_size": 4, **settings})
 
 
 def weights(model):
@@ -102,3 +109,92 @@ def test_batches_hold_like_lengths_and_every_row_once():
     assert all(max(batch) - min(batch) <= 6 for batch in batches)
     assert sum(max(batch) - min(batch) for batch in batches) < 15
     assert [batch[0] for batch in batches] != sorted(batch[0] for batch in batches)
+
+
+def test_orpo_leaves_the_given_model_as_it_was_and_logs_both_terms(small, pairs, setup):
+    model, tokenizer = small
+    before = weights(model)
+    run = cu.train_orpo(model, tokenizer, pairs, orpo_args(setup, beta=0.3, learning_rate=1e-3))
+    assert same(before, weights(model)) and not same(before, weights(run.model))
+    for entry in run.log[:-1]:
+        assert entry["loss"] == pytest.approx(entry["nll_loss"] - 0.3 * entry["log_odds_ratio"], abs=1e-4)
+
+
+@pytest.mark.parametrize("max_length", [60, None])
+def test_a_prompt_that_fills_max_length_is_a_counted_drop_and_never_nan(small, pairs, setup, max_length):
+    """With None, TRL would cut at 512 tokens."""
+    words = 100 if max_length else 700
+    long = dict(pairs[1], prompt=[{"role": "user", "content": "How long? " * words}])
+    short = [row for row in pairs.select(range(40)).to_list() if len(row["prompt"][0]["content"]) < 60][:6]
+    data = type(pairs).from_list([short[0], long, *short[1:]])
+    with pytest.warns(UserWarning, match="1 of 7 rows left out, the first is row 1"):
+        run = cu.train_orpo(*small, data, orpo_args(setup, max_length=max_length, per_device_train_batch_size=6))
+    assert all(math.isfinite(value) for entry in run.log for value in entry.values())
+    assert all(tensor.isfinite().all() for tensor in run.model.state_dict().values())
+
+
+@pytest.mark.parametrize("add_start", [False, True])
+@pytest.mark.parametrize("room", [0, 1, 2])
+def test_a_prompt_that_nearly_fills_max_length_trains_or_is_left_out(small, pairs, setup, room, add_start):
+    model, tokenizer = small[0], copy.deepcopy(small[1])
+    tokenizer.bos_token = "<|system|>" if add_start else None
+    rows = pairs.select([0]).to_list()
+    length = len(tokenizer.apply_chat_template(rows[0]["prompt"], add_generation_prompt=True, return_dict=False))
+    args = orpo_args(setup, max_steps=1, per_device_train_batch_size=1, max_length=length + room)
+    if room < 2:
+        with pytest.raises(ValueError, match="no row fits"):
+            cu.train_orpo(model, tokenizer, type(pairs).from_list(rows), args)
+    else:
+        run = cu.train_orpo(model, tokenizer, type(pairs).from_list(rows), args)
+        assert math.isfinite(run.log[0]["loss"]) and run.log[0]["loss"] > 0
+
+
+def test_orpo_answers_end_in_one_end_token(small, pairs, setup):
+    """Also with a chat template that writes a line break after it, as ChatML's does."""
+    tokenizer = copy.deepcopy(small[1])
+    tokenizer.chat_template = tokenizer.chat_template.replace("<|end|>{% endgen", "<|end|>\n{% endgen")
+    args = orpo_args(setup, max_length=512)
+    trainer = ORPOTrainer(
+        copy.deepcopy(small[0]), args=args, train_dataset=pairs.select(range(4)), processing_class=tokenizer
+    )
+    end = tokenizer.eos_token_id
+
+    def ends(rows):
+        return {(row[side].count(end), row[side][-1] == end) for row in rows for side in SIDES}
+
+    assert ends(trainer.train_dataset) == {(2, True)}  # TRL's second one
+    mended = one_end_token(trainer.train_dataset, end)
+    assert ends(mended) == {(1, False)}
+    for row in mended:
+        for side in ("chosen", "rejected"):
+            assert len(row[f"{side}_input_ids"]) == len(row[f"{side}_labels"]) == len(row[f"{side}_attention_mask"])
+    plain = ORPOTrainer(
+        copy.deepcopy(small[0]), args=args, train_dataset=pairs.select(range(4)), processing_class=small[1]
+    )
+    assert one_end_token(plain.train_dataset, end).to_list() == plain.train_dataset.to_list()
+
+
+def test_orpo_trains_a_lora_adapter(small, pairs, setup):
+    lora = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+    run = cu.train_orpo(*small, pairs, orpo_args(setup, learning_rate=1e-3), peft_config=lora)
+    assert same(weights(small[0]), weights(run.model.unload())) and run.tokens > 0
+
+
+def test_weights_in_half_precision_are_refused(small, pairs, setup):
+    model = copy.deepcopy(small[0]).to(torch.bfloat16)
+    with pytest.raises(ValueError, match="weights are in bfloat16"):
+        cu.train_orpo(model, small[1], pairs, orpo_args(setup))
+
+
+def test_tokens_are_those_of_prompts_and_answers_of_the_trained_model_alone(small, pairs, setup):
+    model, tokenizer = small
+    rows = pairs.select(range(8))
+
+    def length(dialogue):
+        return len(tokenizer.apply_chat_template(dialogue, return_dict=False))
+
+    expected = sum(length(row["prompt"] + row[side]) for row in rows for side in ("chosen", "rejected"))
+    one_epoch = {"max_steps": 2, "per_device_train_batch_size": 4, "max_length": 512}
+    assert cu.train_orpo(model, tokenizer, rows, orpo_args(setup, **one_epoch)).tokens == expected
+    assert cu.train_dpo(model, tokenizer, rows, dpo_args(setup, **one_epoch)).tokens == expected
+    assert not model._forward_pre_hooks
