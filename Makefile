@@ -4,7 +4,7 @@ BIN := .venv/bin
 POT := .venv/course_utils.pot
 export TRANSFORMERS_VERBOSITY ?= error
 
-.PHONY: lab test notebooks translations samples seeds bench
+.PHONY: lab test notebooks translations samples runs bench
 
 lab: .venv/ready
 	$(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks
@@ -21,7 +21,7 @@ notebooks: .venv/ready
 
 # Collect the words that course_utils shows, merge them into the catalogues, and compile those.
 translations: .venv/ready
-	$(BIN)/pybabel -q extract -k _ --no-location --sort-output -o $(POT) course_utils
+	$(BIN)/pybabel -q extract -k _ -k N_ --no-location --sort-output -o $(POT) course_utils
 	for lang in vi; do \
 	  $(BIN)/pybabel -q update --ignore-pot-creation-date --ignore-obsolete -N --no-wrap -i $(POT) -l $$lang -o translations/$$lang/course_utils.po && \
 	  $(BIN)/pybabel -q compile -i translations/$$lang/course_utils.po -o translations/$$lang/course_utils.mo || exit 1; done
@@ -31,9 +31,9 @@ samples: .venv/ready
 	$(BIN)/python data_samples/make_data.py
 	$(BIN)/python data_samples/make_models.py
 
-# Record the table of three seeds that the DPO lesson shows.
-seeds: .venv/ready
-	$(BIN)/python data_samples/record_seeds.py
+# Record what the lessons show of three seeds, and the match of ORPO against SFT + DPO (about ten minutes).
+runs: .venv/ready
+	$(BIN)/python data_samples/record_runs.py
 
 # How fast preference data is read, and whether memory stays flat.
 bench: .venv/ready

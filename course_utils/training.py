@@ -231,4 +231,5 @@ def train_orpo(
     """
     args = copy.copy(args)
     args.max_length = args.max_length or min(512, tokenizer.model_max_length)  # what TRL would take for None
+    args.remove_unused_columns = False  # TRL would do the same, with a warning
     return run_trainer(ORPOTrainer, model, tokenizer, dataset, args, peft_config)

@@ -1,26 +1,60 @@
-"""The lesson's own run, with the seeds that the lesson does not show live."""
+"""The lessons' own runs, with a seed that they do not show live, and what is recorded of three."""
 
 import pandas as pd
 import pytest
-import record_seeds
+import record_runs
 
 
-def holds(row_base, row_sft, row_dpo):
-    assert row_dpo["preferred"] >= 90 and row_dpo["fluent"] >= 97
+def recorded(name, *index):
+    return pd.read_csv(record_runs.HERE / f"{name}.csv", index_col=list(index))
+
+
+def dpo_holds(table):
+    base, sft, dpo = (table.loc[name] for name in ("base", "sft", "dpo"))
+    assert dpo["preferred"] >= 90 and dpo["fluent"] >= 97
     for lang in ("en", "vi"):
-        assert row_dpo[f"preferred, {lang}"] >= 88 and row_dpo[f"fluent, {lang}"] >= 95
-    assert row_base["fluent"] >= 97 and row_sft["preferred"] < row_dpo["preferred"] - 20
+        assert dpo[f"preferred, {lang}"] >= 88 and dpo[f"fluent, {lang}"] >= 95
+    assert base["fluent"] >= 97 and sft["preferred"] < dpo["preferred"] - 20
 
 
-@pytest.mark.parametrize("seed", [1])
-def test_the_default_run_holds_with_another_seed(seed):
-    table = record_seeds.run(seed).loc[seed]
-    holds(*(table.loc[name] for name in ("base", "sft", "dpo")))
+def orpo_holds(table):
+    base, orpo = table.loc["base"], table.loc["orpo"]
+    assert orpo["preferred"] >= 88 and orpo["fluent"] >= 95 and base["preferred"] < orpo["preferred"] - 20
+    for lang in ("en", "vi"):
+        assert orpo[f"preferred, {lang}"] >= 85 and orpo[f"fluent, {lang}"] >= 93
 
 
-def test_the_recorded_table_holds_for_every_seed_and_is_what_the_lesson_shows():
-    table = pd.read_csv(record_seeds.HERE / "seeds.csv", index_col=["seed", "model"])
-    assert list(table.index.levels[0]) == list(record_seeds.SEEDS)
-    for seed in record_seeds.SEEDS:
-        holds(*(table.loc[seed, name] for name in ("base", "sft", "dpo")))
+HOLDS = {"dpo": dpo_holds, "orpo": orpo_holds}
+
+
+@pytest.mark.parametrize("lesson", HOLDS)
+def test_the_default_run_holds_with_another_seed(lesson):
+    HOLDS[lesson](record_runs.scores(record_runs.run(lesson, seed=1), 1).loc[1])
+
+
+@pytest.mark.parametrize("lesson", HOLDS)
+def test_the_recorded_runs_hold_for_every_seed(lesson):
+    table = recorded(f"{lesson}_seeds", "seed", "model")
+    assert list(table.index.levels[0]) == list(record_runs.SEEDS)
+    for seed in record_runs.SEEDS:
+        HOLDS[lesson](table.loc[seed])
     assert 35 <= table.xs("base", level="model")["preferred"].mean() <= 60
+
+
+def test_the_recorded_match_is_at_equal_compute():
+    match = recorded("match", "seed", "method")
+    assert list(match.index.levels[0]) == list(record_runs.SEEDS)
+    compute = match["compute, 1e12 FLOPs"].unstack("method")
+    assert ((compute["ORPO"] / compute["SFT + DPO"] - 1).abs() < 0.03).all()
+
+
+def test_the_recorded_win_rates_fit_the_scores_of_the_match():
+    """Whoever wins more often does not have the lower score."""
+    match = recorded("match", "seed", "method")["preferred, %"].unstack("method")
+    wins = recorded("match_wins", "comparison")
+    for seed in record_runs.SEEDS:
+        rate, low, high = wins.loc[f"seed {seed}"]
+        assert low <= rate <= high
+        gap = match.loc[seed, "ORPO"] - match.loc[seed, "SFT + DPO"]
+        assert abs(rate - 0.5 - gap / 200) < 0.02
+    assert wins["rate"]["all seeds"] == pytest.approx(wins["rate"][:-1].mean(), abs=0.002)
