@@ -2,6 +2,7 @@
 
 from .data import load_preferences
 from .evaluation import generate, judge_all, score_table, share, side_by_side, win_rate
+from .exercises import ex, progress
 from .losses import dpo_loss, implicit_reward, log_odds, log_odds_ratio, mean_logps, orpo_loss, sequence_logps
 from .models import load_model
 from .plotting import plot_orpo_terms, plot_reward_margins, plot_sweep, plot_verdicts, plot_win_rates, show
@@ -11,6 +12,7 @@ from .world import judge
 
 __all__ = [
     "dpo_loss",
+    "ex",
     "generate",
     "implicit_reward",
     "judge",
@@ -26,6 +28,7 @@ __all__ = [
     "plot_sweep",
     "plot_verdicts",
     "plot_win_rates",
+    "progress",
     "score_table",
     "sequence_logps",
     "share",

@@ -22,6 +22,16 @@ def set_language(lang: str) -> None:
     _language = lang
 
 
+def language() -> str:
+    """The language chosen."""
+    return _language
+
+
+def N_(message: str) -> str:
+    """Marks a message that is looked up later, when it is shown."""
+    return message
+
+
 @cache
 def _catalogue(lang: str) -> gettext.NullTranslations:
     if lang == SOURCE_LANGUAGE:

@@ -1,0 +1,22 @@
+"""Exercises that say why an answer is wrong: `cu.ex("dpo.loss").check(dpo_loss)`."""
+
+from ..i18n import _
+from . import dpo, orpo
+from .core import Exercise
+from .progress import progress
+
+LESSONS: list[list[Exercise]] = [dpo.EXERCISES, orpo.EXERCISES]
+#: Every exercise by its name.
+EXERCISES: dict[str, Exercise] = {one.name: one for lesson in LESSONS for one in lesson}
+
+
+def ex(name: str) -> Exercise:
+    """The exercise of a name, such as "dpo.loss"; `.check(answer)`, `.hint()` and `.solution()` go on from there."""
+    if name not in EXERCISES:
+        raise ValueError(
+            _("there is no exercise {name!r}; choose one of {known}").format(name=name, known=", ".join(EXERCISES))
+        )
+    return EXERCISES[name]
+
+
+__all__ = ["EXERCISES", "LESSONS", "Exercise", "ex", "progress"]

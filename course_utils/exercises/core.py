@@ -1,0 +1,301 @@
+"""What checks an answer: the learner's code is run on examples, and compared with the right answer and wrong ones.
+
+A mistake is a wrong answer that people really give, written as code. Whoever's results agree with it has made it.
+Nothing is read from the notebook; nothing that a learner's code does comes back as an exception.
+"""
+
+import contextlib
+import copy
+import ctypes
+import dis
+import html
+import inspect
+import io
+import math
+import textwrap
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from ..i18n import _, language
+from . import progress
+
+TIME_LIMIT = 10.0  # seconds for one call of a learner's function
+SIGNS = {"pass": "✓", "fail": "✗", "error": "✗", "todo": "○"}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A text to read, plain and as HTML; `code` goes below it."""
+
+    title: str
+    text: str
+    code: str = ""
+
+    def __repr__(self) -> str:
+        code = f"\n\n{self.code}" if self.code else ""
+        return f"{self.title}\n{textwrap.fill(self.text, 100)}{code}"
+
+    def _repr_html_(self) -> str:
+        code = f"<pre lang='en'><code>{html.escape(self.code)}</code></pre>" if self.code else ""
+        return (
+            f"<div lang='{language()}' style='border-left:4px solid currentColor;padding:0.3em 0.8em'>"
+            f"<strong>{html.escape(self.title)}</strong><p>{html.escape(self.text)}</p>{code}</div>"
+        )
+
+
+@dataclass(frozen=True, repr=False)
+class Result(Shown):
+    """What a check found. outcome: "pass", "fail", "todo" or "error"; diagnosis: the mistake's key, or None."""
+
+    outcome: str = "todo"
+    diagnosis: str | None = None
+
+    def _repr_html_(self) -> str:
+        return super()._repr_html_().replace("<div ", "<div role='status' ", 1)
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong answer: its key, what to think about (looked up when shown), and the code that gives it."""
+
+    key: str
+    message: str
+    wrong: Callable | None = None
+
+
+class Found(Exception):
+    """Ends a check: why the answer does not pass."""
+
+    def __init__(self, outcome: str, key: str | None, text: str):
+        self.outcome, self.key, self.text = outcome, key, text
+
+
+class OutOfTime(BaseException):
+    """Stops a learner's code that takes too long; a bare `except Exception` does not catch it."""
+
+
+@dataclass
+class Exercise:
+    """One exercise. `model_answer` is the solution's source, and `why` the line below it."""
+
+    name: str
+    tier: str
+    model_answer: str
+    why: str
+    hints: tuple[str, str, str]
+    mistakes: Sequence[Mistake] = ()
+    hints_shown: int = field(default=0, init=False)
+
+    def title(self, words: str) -> str:
+        return f"{progress.TIERS[self.tier]} {self.name}: {words}"
+
+    def diagnose(self, answer) -> str:
+        """The words for a right answer; raises Found for any other."""
+        raise NotImplementedError
+
+    def check(self, answer=None) -> Result:
+        """Say whether an answer is right, and which mistake it makes if not."""
+        try:
+            text = self.diagnose(answer)
+        except Found as found:
+            outcome, key, text = found.outcome, found.key, found.text
+        else:
+            outcome, key = "pass", None
+        words = {
+            "pass": _("right"),
+            "fail": _("not yet"),
+            "error": _("your code stopped"),
+            "todo": _("not tried yet"),
+        }[outcome]
+        progress.record(self.name, outcome)
+        return Result(f"{SIGNS[outcome]} {self.title(words)}", text, outcome=outcome, diagnosis=key)
+
+    def mistake(self, key: str) -> Found:
+        return Found("fail", key, _(next(mistake.message for mistake in self.mistakes if mistake.key == key)))
+
+    def hint(self) -> Shown:
+        """The next of three hints; the last one again when all were shown."""
+        self.hints_shown = min(self.hints_shown + 1, len(self.hints))
+        number = self.hints_shown
+        return Shown(
+            self.title(_("hint {number} of {count}").format(number=number, count=len(self.hints))),
+            _(self.hints[number - 1]),
+        )
+
+    def solution(self) -> Shown:
+        """A right answer, and why it is."""
+        return Shown(self.title(_("solution")), _(self.why), self.model_answer)
+
+
+def todo() -> Found:
+    return Found("todo", None, _("Write your answer in the cell above, then run it. .hint() helps; .solution() tells."))
+
+
+def is_stub(function: Callable) -> bool:
+    """Whether a function does nothing but return None: its body is `...`, `pass` or a docstring."""
+    if not inspect.isfunction(function):
+        return False
+    steps = list(dis.get_instructions(function))
+    idle = {"RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST", "COPY_FREE_VARS"}
+    return all(step.opname in idle and step.argval in (None, 0) for step in steps)
+
+
+def call(function: Callable, arguments: tuple, limit: float | None = None):
+    """The result of a function and what it printed; raises Found if it fails or takes too long."""
+    outcome, printed = {}, io.StringIO()
+
+    def work():
+        try:
+            with contextlib.redirect_stdout(printed):
+                outcome["value"] = function(*arguments)
+        except OutOfTime:
+            pass
+        except BaseException as error:
+            outcome["error"] = error
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(limit or TIME_LIMIT)
+    if thread.is_alive():
+        for _attempt in range(20):
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(OutOfTime))
+            thread.join(0.1)
+            if not thread.is_alive():
+                break
+        raise Found(
+            "error",
+            "too_slow",
+            _("It did not end within {seconds:g} seconds. Look for a loop whose end is never reached.").format(
+                seconds=limit or TIME_LIMIT
+            ),
+        )
+    if isinstance(outcome.get("error"), NotImplementedError):
+        raise todo()
+    if "error" in outcome:
+        error = outcome["error"]
+        line = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.name == function.__name__]
+        where = _("in line {line} of the cell").format(line=line[-1]) if line else _("outside your function")
+        raise Found(
+            "error",
+            "exception",
+            _("{kind} {where}: {error}").format(kind=type(error).__name__, where=where, error=str(error)[:300]),
+        )
+    return outcome["value"]
+
+
+def same(one, other) -> bool:
+    """Whether two results agree: shapes, numbers to five digits, everything else exactly."""
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return one.shape == other.shape and torch.allclose(
+            one.double(), other.double(), rtol=1e-4, atol=1e-5, equal_nan=True
+        )
+    if isinstance(one, torch.Tensor) or isinstance(other, torch.Tensor):
+        return False
+    if isinstance(one, float) and isinstance(other, (int, float)) and not isinstance(other, bool):
+        return math.isclose(one, other, rel_tol=1e-4, abs_tol=1e-5) or (math.isnan(one) and math.isnan(other))
+    return type(one) is type(other) and one == other
+
+
+def plain(value) -> str:
+    """A result in a few digits, for a message."""
+    if isinstance(value, torch.Tensor):
+        rounded = [round(number, 4) for number in value.detach().double().flatten().tolist()[:4]]
+        return f"{rounded}{' …' if value.numel() > 4 else ''}"
+    text = f"{value:.4f}" if isinstance(value, float) else repr(value)
+    return text if len(text) <= 200 else text[:200] + " …"
+
+
+@dataclass
+class FunctionExercise(Exercise):
+    """An exercise whose answer is a function. `right` computes it; `cases` gives the arguments of each example."""
+
+    right: Callable = None
+    cases: Callable[[], list[tuple]] = None
+    differentiable: bool = False
+
+    def diagnose(self, answer) -> str:
+        if answer is None or answer is Ellipsis or is_stub(answer):
+            raise todo()
+        if not callable(answer):
+            raise Found(
+                "fail",
+                "not_a_function",
+                _("Got a {kind}; give the function itself, without calling it.").format(kind=type(answer).__name__),
+            )
+        cases = self.cases()
+        expected = list(inspect.signature(self.right).parameters)
+        try:
+            inspect.signature(answer).bind(*cases[0])
+        except TypeError:
+            raise Found(
+                "fail",
+                "signature",
+                _("The function must take these arguments: {names}.").format(names=", ".join(expected)),
+            ) from None
+        given = [copy.deepcopy(case) for case in cases]
+        results = [self.read(call(answer, case)) for case in given]
+        wanted = [self.right(*copy.deepcopy(case)) for case in cases]
+        if not all(map(same, wanted, results)):
+            raise self.explain(cases, results, wanted)
+        if not all(same(one, other) for before, after in zip(cases, given) for one, other in zip(before, after)):
+            raise Found(
+                "fail",
+                "in_place",
+                _(
+                    "The numbers are right, but your function changes its inputs. Others still need them: make new ones."
+                ),
+            )
+        if self.differentiable:
+            self.check_gradient(answer, cases[0])
+        return _("All {count} examples agree.").format(count=len(cases))
+
+    def read(self, result):
+        """A result as it is compared, where several forms of it are right."""
+        return result
+
+    def explain(self, cases, results, wanted) -> Found:
+        """Which mistake gives these results; in general words if none does."""
+        if any(result is None for result in results):
+            return Found("fail", "no_return", _("It returns nothing. Is there a `return`?"))
+        for mistake in self.mistakes:
+            if mistake.wrong and all(
+                same(mistake.wrong(*copy.deepcopy(case)), result) for case, result in zip(cases, results)
+            ):
+                return self.mistake(mistake.key)
+        for want, got in zip(wanted, results):
+            if isinstance(want, torch.Tensor) and not isinstance(got, torch.Tensor):
+                text = _("It returns a {kind}; expected a tensor, so that gradients can flow through it.")
+                return Found("fail", "type", text.format(kind=type(got).__name__))
+            if isinstance(want, torch.Tensor) and want.shape != got.shape:
+                text = _("Shape: got {got}, expected {want}, one number for each row of the batch.")
+                return Found("fail", "shape", text.format(got=tuple(got.shape), want=tuple(want.shape)))
+            if isinstance(want, torch.Tensor) and not got.isfinite().all():
+                text = _("Some results are infinite or not a number. Think of very large and very small inputs.")
+                return Found("fail", "not_finite", text)
+        want, got = next((w, g) for w, g in zip(wanted, results) if not same(w, g))
+        text = _("In one example it gives {got}; expected {want}. It is none of the usual mistakes; try .hint().")
+        return Found("fail", None, text.format(got=plain(got), want=plain(want)))
+
+    def check_gradient(self, answer, case) -> None:
+        """Raise Found unless the gradient arrives at every tensor of numbers."""
+        case = copy.deepcopy(case)
+        inputs = [one.requires_grad_() for one in case if isinstance(one, torch.Tensor) and one.is_floating_point()]
+        output = call(answer, case)
+        wanted = torch.autograd.grad(self.right(*case).sum(), inputs, allow_unused=True)
+        try:
+            found = torch.autograd.grad(output.sum(), inputs, allow_unused=True)
+        except RuntimeError:
+            found = [None] * len(inputs)
+        for want, got in zip(wanted, found):
+            if want is not None and (got is None or not same(want, got)):
+                raise Found(
+                    "fail",
+                    "no_gradient",
+                    _(
+                        "The numbers are right, but no gradient flows back. Avoid .item(), .detach(), numpy and no_grad."
+                    ),
+                )

@@ -1,0 +1,769 @@
+"""The exercises of the DPO lesson. Each wrong function below is a mistake that people really make."""
+
+import inspect
+import json
+import math
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+
+from ..i18n import N_, _
+from .core import Exercise, Found, FunctionExercise, Mistake, todo
+
+SAMPLES = Path(__file__).parents[2] / "data_samples"
+
+# ---------------------------------------------------------------- dpo.split_dialogue
+
+
+def split_dialogue(text):
+    import re
+
+    _nothing, *pieces = re.split(r"\n\n(Human|Assistant): ", text)
+    roles = {"Human": "user", "Assistant": "assistant"}
+    return [{"role": roles[who], "content": said} for who, said in zip(pieces[::2], pieces[1::2])]
+
+
+def dialogues() -> list[tuple]:
+    return [
+        ("\n\nHuman: Hi!\n\nAssistant: Hello.",),
+        ("\n\nHuman: One\n\nAssistant: two\n\nHuman: three\n\nAssistant: four",),
+        ("\n\nHuman: What does Human: mean?\n\nIt stands here.\n\nAssistant: A turn by a\nHuman: you.",),
+        ("\n\nHuman:  Xin chào \n\nAssistant: Chào bạn!\n",),
+    ]
+
+
+def split_anywhere(text):
+    pieces = re.split(r"\s*(Human|Assistant):", text)[1:]
+    roles = {"Human": "user", "Assistant": "assistant"}
+    return [{"role": roles[who], "content": said.strip()} for who, said in zip(pieces[::2], pieces[1::2])]
+
+
+def with_roles(user, assistant):
+    def split(text):
+        roles = {"user": user, "assistant": assistant}
+        return [message | {"role": roles[message["role"]]} for message in split_dialogue(text)]
+
+    return split
+
+
+def with_marker(text):
+    names = {"user": "Human", "assistant": "Assistant"}
+    return [m | {"content": f"{names[m['role']]}: {m['content']}"} for m in split_dialogue(text)]
+
+
+SPLIT_DIALOGUE = FunctionExercise(
+    "dpo.split_dialogue",
+    "turtle",
+    inspect.getsource(split_dialogue),
+    N_("A capturing group in re.split keeps the speakers, and the two line breaks make a marker of a mere word."),
+    (
+        N_("What exactly stands before each turn, line breaks and the blank behind the colon included?"),
+        N_("re.split with a group in round brackets gives back the separators too: speaker, text, speaker, text …"),
+        N_("Split at \\n\\n(Human|Assistant): and a blank; leave out the first piece; take the rest two by two."),
+    ),
+    [
+        Mistake(
+            "splits_inside",
+            N_(
+                "You cut at the word “Human:” wherever it stands. People also write it inside a sentence or at the start of a line. What makes a turn is more than the word."
+            ),
+            split_anywhere,
+        ),
+        Mistake(
+            "stripped",
+            N_(
+                "You strip blanks or line breaks off the contents. Whoever joins the messages again should get back the text to the letter, and the tokens of a blank are tokens too."
+            ),
+            lambda text: [m | {"content": m["content"].strip()} for m in split_dialogue(text)],
+        ),
+        Mistake(
+            "last_turn_only",
+            N_(
+                "Only the last question and answer are left. The earlier turns are part of the prompt: without them the model cannot know what “it” refers to."
+            ),
+            lambda text: split_dialogue(text)[-2:],
+        ),
+        Mistake(
+            "keeps_marker",
+            N_(
+                "The speaker's name is still in the content. The role says it already, and the chat template will write it again."
+            ),
+            with_marker,
+        ),
+        Mistake(
+            "speaker_names",
+            N_(
+                "The roles are named as in the file. Chat templates know other names for the two sides; look at one row of the formatted data."
+            ),
+            with_roles("Human", "Assistant"),
+        ),
+        Mistake(
+            "roles_swapped",
+            N_("The two sides have changed places: the model would learn to ask. Who speaks first in a transcript?"),
+            with_roles("assistant", "user"),
+        ),
+        Mistake(
+            "contents_only",
+            N_("You return the texts alone. TRL needs to know who said what: each message is a dict with two keys."),
+            lambda text: [m["content"] for m in split_dialogue(text)],
+        ),
+    ],
+    right=split_dialogue,
+    cases=dialogues,
+)
+
+# ---------------------------------------------------------------- dpo.sequence_logps
+
+
+def sequence_logps(logits, labels):
+    logits, labels = logits[:, :-1], labels[:, 1:]
+    counts = labels != -100
+    logps = logits.log_softmax(dim=-1)
+    chosen = logps.gather(2, labels.masked_fill(~counts, 0).unsqueeze(2)).squeeze(2)
+    return (chosen * counts).sum(dim=1)
+
+
+def logits_and_labels() -> list[tuple]:
+    generator = torch.Generator().manual_seed(0)
+    labels = [
+        [[-100, -100, 3, 1, 4, -100], [-100, 2, 2, 6, 0, 5], [-100, -100, -100, -100, 1, 3]],
+        [[-100, 0, -100, 4, 2]],
+        [[5, 1, 0, -100], [2, 6, 3, 3]],
+    ]
+    return [(2 * torch.randn(len(rows), len(rows[0]), 7, generator=generator), torch.tensor(rows)) for rows in labels]
+
+
+def gathered(logps, labels):
+    """The log-probability of each label in its own column, 0 where it does not count."""
+    counts = labels != -100
+    return logps.gather(2, labels.masked_fill(~counts, 0).unsqueeze(2)).squeeze(2) * counts
+
+
+def unmasked(logits, labels):
+    logits, labels = logits[:, :-1], labels[:, 1:]
+    return logits.log_softmax(-1).gather(2, labels.clamp(min=0).unsqueeze(2)).squeeze(2).sum(1)
+
+
+def label_counts(labels):
+    return (labels[:, 1:] != -100).sum(1)
+
+
+SEQUENCE_LOGPS = FunctionExercise(
+    "dpo.sequence_logps",
+    "turtle",
+    inspect.getsource(sequence_logps),
+    N_(
+        "Position t predicts token t + 1; the log-probability of an answer is the sum over its tokens, and of them only."
+    ),
+    (
+        N_("Three steps: turn scores into log-probabilities, pick those of the labels, add them up for each row."),
+        N_("Which position of the logits speaks of which label? Drop the last logits and the first label."),
+        N_(
+            "log_softmax over the vocabulary, gather at the labels (with 0 in place of -100), times the mask, sum over dim 1."
+        ),
+    ),
+    [
+        Mistake(
+            "not_shifted",
+            N_(
+                "Logits and labels are paired at the same position. But what stands at position t is the model's guess for the token that comes next."
+            ),
+            lambda logits, labels: gathered(logits.log_softmax(-1), labels).sum(1),
+        ),
+        Mistake(
+            "shifted_backwards",
+            N_(
+                "You shifted the wrong way: each token is scored by a position that comes after it, where the model has already read it."
+            ),
+            lambda logits, labels: gathered(logits[:, 1:].log_softmax(-1), labels[:, :-1]).sum(1),
+        ),
+        Mistake(
+            "not_masked",
+            N_("Tokens labelled -100 are counted. They mark prompt and padding, which are no part of the answer."),
+            unmasked,
+        ),
+        Mistake(
+            "mean",
+            N_(
+                "You take the mean over the tokens. DPO compares probabilities of whole answers, and the probability of a whole is a product, in logs a sum. (A mean would be ORPO's measure.)"
+            ),
+            lambda logits, labels: sequence_logps(logits, labels) / label_counts(labels),
+        ),
+        Mistake(
+            "raw_logits",
+            N_(
+                "You add raw scores. They are no probabilities: adding 5 to all of them would change nothing in what the model says, but would change your sum."
+            ),
+            lambda logits, labels: gathered(logits[:, :-1], labels[:, 1:]).sum(1),
+        ),
+        Mistake(
+            "probabilities",
+            N_("You add probabilities. Those of successive tokens multiply; what adds up is something else."),
+            lambda logits, labels: gathered(logits[:, :-1].softmax(-1), labels[:, 1:]).sum(1),
+        ),
+        Mistake(
+            "wrong_axis",
+            N_("The softmax runs over the positions. At each position it is the words of the vocabulary that compete."),
+            lambda logits, labels: gathered(logits[:, :-1].log_softmax(1), labels[:, 1:]).sum(1),
+        ),
+        Mistake(
+            "negative",
+            N_(
+                "Your numbers are positive: that is the negative log-likelihood, a loss. Asked for is the log-probability itself."
+            ),
+            lambda logits, labels: -sequence_logps(logits, labels),
+        ),
+        Mistake(
+            "base_two",
+            N_("You count in bits. The papers, PyTorch and TRL use the natural logarithm; the unit is the nat."),
+            lambda logits, labels: sequence_logps(logits, labels) / math.log(2),
+        ),
+        Mistake(
+            "summed_over_batch",
+            N_(
+                "One number for the whole batch. Each answer needs its own, for each has its own partner to be compared with."
+            ),
+            lambda logits, labels: sequence_logps(logits, labels).sum(),
+        ),
+        Mistake(
+            "averaged_over_batch",
+            N_("The rows of the batch are averaged. Keep one number a row; averaging comes last, after the loss."),
+            lambda logits, labels: sequence_logps(logits, labels).mean(),
+        ),
+        Mistake(
+            "per_token",
+            N_("You return one number a token. An answer's log-probability is what they add up to."),
+            lambda logits, labels: gathered(logits[:, :-1].log_softmax(-1), labels[:, 1:]),
+        ),
+    ],
+    right=sequence_logps,
+    cases=logits_and_labels,
+    differentiable=True,
+)
+
+# ---------------------------------------------------------------- dpo.reward_margin and dpo.loss
+
+
+def reward_margin(policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps, beta):
+    chosen_reward = beta * (policy_chosen_logps - ref_chosen_logps)
+    rejected_reward = beta * (policy_rejected_logps - ref_rejected_logps)
+    return chosen_reward - rejected_reward
+
+
+def dpo_loss(policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps, beta):
+    import torch.nn.functional as F
+
+    chosen_logratio = policy_chosen_logps - ref_chosen_logps
+    rejected_logratio = policy_rejected_logps - ref_rejected_logps
+    return -F.logsigmoid(beta * (chosen_logratio - rejected_logratio))
+
+
+def four_logps() -> list[tuple]:
+    def case(*columns, beta):
+        return (*(torch.tensor(column) for column in columns), beta)
+
+    return [
+        case([-20.0, -31.5, -7.2], [-25.0, -30.0, -9.1], [-21.0, -30.2, -8.0], [-24.0, -33.7, -8.4], beta=0.3),
+        case([-12.5], [-14.0], [-13.1], [-12.2], beta=0.1),
+        case([-50.0, -900.0], [-52.5, -10.0], [-49.0, -30.0], [-60.0, -20.0], beta=0.7),
+    ]
+
+
+def change(function, transform):
+    """A wrong function: `function` of changed arguments."""
+    return lambda pc, pr, rc, rr, beta: function(*transform(pc, pr, rc, rr, beta))
+
+
+def zero_reference(pc, pr, rc, rr, beta):
+    return pc, pr, torch.zeros_like(rc), torch.zeros_like(rr), beta
+
+
+def swapped_sides(pc, pr, rc, rr, beta):
+    return pr, pc, rr, rc, beta
+
+
+def swapped_models(pc, pr, rc, rr, beta):
+    return rc, rr, pc, pr, beta
+
+
+def crossed_reference(pc, pr, rc, rr, beta):
+    return pc, pr, rr, rc, beta
+
+
+def without_beta(pc, pr, rc, rr, beta):
+    return pc, pr, rc, rr, 1.0
+
+
+def beta_squared(pc, pr, rc, rr, beta):
+    return pc, pr, rc, rr, beta * beta
+
+
+def divided_by_beta(pc, pr, rc, rr, beta):
+    return pc, pr, rc, rr, 1 / beta
+
+
+def chosen_only(pc, pr, rc, rr, beta):
+    return pc, torch.zeros_like(pr), rc, torch.zeros_like(rr), beta
+
+
+NO_REFERENCE = N_(
+    "The reference does not enter. A long or rare answer has a low log-probability under any model; what counts is how far the policy has moved from where it started."
+)
+CROSSED = N_(
+    "Each policy log-probability is compared with the reference's for the other answer. A log-ratio speaks of one answer under two models."
+)
+NO_BETA = N_(
+    "β does not enter. It sets how much a step away from the reference is worth; without it, moving is priced as if β were 1."
+)
+BETA_TWICE = N_("β is applied twice. Once is enough: either on each reward or on their difference.")
+BETA_DIVIDES = N_("You divide by β. Then a higher β would make every move count for less; read eq. 5 again.")
+NO_REJECTED = N_("The rejected answer does not enter. A preference is about two answers: one is better than the other.")
+AVERAGED = N_("The rows of the batch are averaged. Return one number for each pair; the trainer averages.")
+
+REWARD_MARGIN = FunctionExercise(
+    "dpo.reward_margin",
+    "turtle",
+    inspect.getsource(reward_margin),
+    N_("Each reward is β times a log-ratio of policy to reference for one answer; the margin is chosen less rejected."),
+    (
+        N_("First the implicit reward of one answer (section 4). Which two log-probabilities does it compare?"),
+        N_("r = β (log π - log π_ref), once for the chosen and once for the rejected answer."),
+        N_("Subtract: the reward of the chosen answer less that of the rejected one. No sigmoid, no average."),
+    ),
+    [
+        Mistake("no_reference", NO_REFERENCE, change(reward_margin, zero_reference)),
+        Mistake(
+            "swapped",
+            N_(
+                "The sign is the other way round: a policy that likes the chosen answer better would get a negative margin. Which is subtracted from which?"
+            ),
+            change(reward_margin, swapped_sides),
+        ),
+        Mistake("reference_crossed", CROSSED, change(reward_margin, crossed_reference)),
+        Mistake("no_beta", NO_BETA, change(reward_margin, without_beta)),
+        Mistake("beta_twice", BETA_TWICE, change(reward_margin, beta_squared)),
+        Mistake("beta_divides", BETA_DIVIDES, change(reward_margin, divided_by_beta)),
+        Mistake("no_rejected", NO_REJECTED, change(reward_margin, chosen_only)),
+        Mistake(
+            "added",
+            N_("You add the two rewards. A margin is the lead of one over the other."),
+            lambda pc, pr, rc, rr, beta: beta * (pc - rc) + beta * (pr - rr),
+        ),
+        Mistake(
+            "ratio_of_logs",
+            N_("You divide log-probabilities. The log of a ratio is a difference of logs."),
+            lambda pc, pr, rc, rr, beta: beta * (pc / rc - pr / rr),
+        ),
+        Mistake(
+            "sigmoid",
+            N_("That is the probability that the chosen answer wins. The margin is what stands inside the sigmoid."),
+            lambda *arguments: torch.sigmoid(reward_margin(*arguments)),
+        ),
+        Mistake("averaged", AVERAGED, lambda *arguments: reward_margin(*arguments).mean()),
+    ],
+    right=reward_margin,
+    cases=four_logps,
+    differentiable=True,
+)
+
+LOSS = FunctionExercise(
+    "dpo.loss",
+    "turtle",
+    inspect.getsource(dpo_loss),
+    N_(
+        "Eq. 7: the negative log of the probability that the chosen answer wins. F.logsigmoid keeps huge margins finite."
+    ),
+    (
+        N_("Begin with the margin, as in dpo.reward_margin. What turns a lead into a probability of winning?"),
+        N_("The sigmoid does. A loss wants to be small when that probability is near 1: take its negative log."),
+        N_("-F.logsigmoid(β × (log-ratio of the chosen less log-ratio of the rejected)), one number a pair."),
+    ),
+    [
+        Mistake(
+            "swapped",
+            N_(
+                "You reward the rejected answer: the loss falls as the policy comes to like it better. A sign is turned, or two arguments have changed places."
+            ),
+            change(dpo_loss, swapped_sides),
+        ),
+        Mistake(
+            "no_minus",
+            N_(
+                "Your loss is never positive, and an optimiser would drive it to minus infinity, by making the chosen answers lose."
+            ),
+            lambda *arguments: -dpo_loss(*arguments),
+        ),
+        Mistake("no_reference", NO_REFERENCE, change(dpo_loss, zero_reference)),
+        Mistake("reference_crossed", CROSSED, change(dpo_loss, crossed_reference)),
+        Mistake("no_beta", NO_BETA, change(dpo_loss, without_beta)),
+        Mistake("beta_twice", BETA_TWICE, change(dpo_loss, beta_squared)),
+        Mistake("beta_divides", BETA_DIVIDES, change(dpo_loss, divided_by_beta)),
+        Mistake(
+            "beta_outside",
+            N_(
+                "β stands outside the log. There it only scales the loss, like a learning rate; it belongs to the reward, inside the sigmoid."
+            ),
+            lambda pc, pr, rc, rr, beta: beta * dpo_loss(pc, pr, rc, rr, 1.0),
+        ),
+        Mistake("no_rejected", NO_REJECTED, change(dpo_loss, chosen_only)),
+        Mistake(
+            "no_log",
+            N_(
+                "A sigmoid, but no log. The loss is a negative log-likelihood: without the log, a pair that is ranked quite wrongly pulls hardly at all."
+            ),
+            lambda *arguments: -torch.sigmoid(reward_margin(*arguments)),
+        ),
+        Mistake(
+            "chance_of_losing",
+            N_(
+                "That is the probability that the wrong answer wins. Near 1 its slope vanishes, just where the loss should pull hardest. What does a likelihood give you in its place?"
+            ),
+            lambda *arguments: torch.sigmoid(-reward_margin(*arguments)),
+        ),
+        Mistake(
+            "no_sigmoid",
+            N_("The bare margin has no end: pushing a well-ranked pair apart would pay for ever. What flattens it?"),
+            lambda *arguments: -reward_margin(*arguments),
+        ),
+        Mistake(
+            "unstable",
+            N_(
+                "Right for ordinary margins, infinite for large ones: the sigmoid rounds to 0 before the log is taken. PyTorch has one function for both."
+            ),
+            lambda *arguments: -torch.log(torch.sigmoid(reward_margin(*arguments))),
+        ),
+        Mistake(
+            "base_two",
+            N_("You use the logarithm to base 2: with equal models your loss is 1. It should be ln 2."),
+            lambda *arguments: dpo_loss(*arguments) / math.log(2),
+        ),
+        Mistake("averaged", AVERAGED, lambda *arguments: dpo_loss(*arguments).mean()),
+        Mistake(
+            "averaged_inside",
+            N_(
+                "You average the margins before the sigmoid. One easy pair would then hide a wrong one: each pair has its own loss."
+            ),
+            lambda *arguments: -F.logsigmoid(reward_margin(*arguments).mean()),
+        ),
+    ],
+    right=dpo_loss,
+    cases=four_logps,
+    differentiable=True,
+)
+
+# ---------------------------------------------------------------- dpo.win_rate
+
+
+def win_rate(ours, theirs):
+    points = [1 if a > b else 0.5 if a == b else 0 for a, b in zip(ours, theirs)]
+    return sum(points) / len(points)
+
+
+def grades() -> list[tuple]:
+    return [
+        ([2, 2, 1, 0, 2, 1, 2], [1, 2, 1, 2, 0, 2, 0]),
+        ([1, 1, 0], [1, 1, 0]),
+        ([0, 2, 2, 1], [2, 2, 1, 0]),
+        ([0, 1, 0], [2, 1, 1]),
+    ]
+
+
+def shares(ours, theirs):
+    """Wins, ties and losses as shares."""
+    pairs = list(zip(ours, theirs))
+    return (
+        sum(a > b for a, b in pairs) / len(pairs),
+        sum(a == b for a, b in pairs) / len(pairs),
+        sum(a < b for a, b in pairs) / len(pairs),
+    )
+
+
+WIN_RATE = FunctionExercise(
+    "dpo.win_rate",
+    "dog",
+    inspect.getsource(win_rate),
+    N_("Pair by pair: a win counts 1, a tie one half, a loss 0. So the two sides' win rates add up to 1."),
+    (
+        N_("Compare prompt by prompt, not the two averages. How many points does each prompt give?"),
+        N_("What must hold of a model against itself? And of your win rate and your opponent's?"),
+        N_(
+            "1 point for a better grade, one half for an equal one, 0 for a worse one; divide by the number of prompts."
+        ),
+    ),
+    [
+        Mistake(
+            "ties_lost",
+            N_("Ties count as losses: a model would lose against itself."),
+            lambda ours, theirs: shares(ours, theirs)[0],
+        ),
+        Mistake(
+            "ties_won",
+            N_("Ties count as wins: both sides could have a win rate of 100%."),
+            lambda ours, theirs: sum(shares(ours, theirs)[:2]),
+        ),
+        Mistake(
+            "ties_left_out",
+            N_(
+                "You divide by the prompts that were decided. Two models that are nearly always equal would look worlds apart, and two that always are would divide by zero."
+            ),
+            lambda ours, theirs: (
+                shares(ours, theirs)[0] / (1 - shares(ours, theirs)[1]) if shares(ours, theirs)[1] < 1 else 0.0
+            ),
+        ),
+        Mistake(
+            "swapped",
+            N_("That is the other side's win rate. Whose answers come first?"),
+            lambda ours, theirs: win_rate(theirs, ours),
+        ),
+        Mistake(
+            "percent",
+            N_("You return percent; asked for is a share between 0 and 1."),
+            lambda ours, theirs: 100 * win_rate(ours, theirs),
+        ),
+        Mistake(
+            "count",
+            N_("You count points; a rate is points by number of prompts."),
+            lambda ours, theirs: win_rate(ours, theirs) * len(ours),
+        ),
+        Mistake(
+            "net_wins",
+            N_("You subtract losses from wins: a model against itself would get 0, where one half says “equal”."),
+            lambda ours, theirs: shares(ours, theirs)[0] - shares(ours, theirs)[2],
+        ),
+        Mistake(
+            "compares_averages",
+            N_("You compare the two averages. Answers to the same prompt belong together: who wins, and how often?"),
+            lambda ours, theirs: sum(ours) / (sum(ours) + sum(theirs)),
+        ),
+    ],
+    right=win_rate,
+    cases=grades,
+)
+
+# ---------------------------------------------------------------- dpo.diagnose_run
+
+
+def diagnose_run(log):
+    def end(key):
+        values = [entry[key] for entry in log if key in entry]
+        return sum(values[-10:]) / len(values[-10:])
+
+    fallen = end("rewards/chosen") < -end("rewards/margins") / 2
+    return "rewards/chosen" if fallen else None
+
+
+@cache
+def recorded_logs() -> dict[str, list[dict]]:
+    return json.loads((SAMPLES / "logs.json").read_text(encoding="utf-8"))
+
+
+def tripled(log: list[dict]) -> list[dict]:
+    """The same run with rewards on another scale, as a larger β would give them."""
+    return [
+        {key: 3 * value if key.startswith("rewards/") and "acc" not in key else value for key, value in entry.items()}
+        for entry in log
+    ]
+
+
+@dataclass
+class DiagnoseRun(FunctionExercise):
+    """Any rule passes that finds the ruined runs and names the curve that gives them away."""
+
+    def explain(self, cases, results, wanted) -> Found:
+        if all(result is None for result in results):
+            return self.mistake("misses_ruined")
+        told = {
+            "rewards/margins": "margin",
+            "rewards/accuracies": "accuracy",
+            "loss": "loss",
+            "rewards/rejected": "rejected",
+            "logps/rejected": "rejected",
+        }
+        for result in results:
+            if isinstance(result, str) and result in told:
+                return self.mistake(told[result])
+            if result not in (None, "rewards/chosen"):
+                text = _("It returned {got}; expected None for a sound run, or the name of the curve that tells.")
+                return Found("fail", "unknown_sign", text.format(got=repr(result)))
+        flagged = any(result and not want for want, result in zip(wanted, results))
+        return self.mistake("flags_sound" if flagged else "misses_ruined")
+
+    def read(self, result):
+        return "rewards/chosen" if result == "logps/chosen" else result  # the log-probability tells as much
+
+
+DIAGNOSE_RUN = DiagnoseRun(
+    "dpo.diagnose_run",
+    "dog",
+    inspect.getsource(diagnose_run),
+    N_("In a ruined run the chosen answers' reward plunges together with the rejected ones'; margin, loss and accuracy look as good as in a sound one."),
+    (
+        N_("Plot all four logs with cu.plot_reward_margins and look at the middle chart."),
+        N_("In a sound run the two rewards part. In the ruined one, where do both of them go?"),
+        N_("Take the mean of the last ten “rewards/chosen”. If it is far below zero, compared with the margin, the run is ruined."),
+    ),
+    [
+        Mistake("margin", N_("You go by the margin. The ruined run has a fine one: the two rewards fall together, one faster than the other, and their difference grows.")),
+        Mistake("accuracy", N_("You go by the accuracy. It only says which of the two answers is ahead, not whether either is still worth reading.")),
+        Mistake("loss", N_("You go by the loss. It sees the margin and nothing else, so it is content with a ruined model too.")),
+        Mistake("rejected", N_("The rejected answers fall in sound runs too; that is what the loss asks for. Which other curve should not follow them?")),
+        Mistake("flags_sound", N_("You call a sound run ruined. Chosen rewards may dip a little, above all with a large β: compare the fall with the margin.")),
+        Mistake("misses_ruined", N_("A ruined run gets past you. Look at the end of the log, not at its beginning, and at the rewards of the chosen answers.")),
+    ],
+    right=diagnose_run,
+    cases=lambda: [(log,) for log in [*recorded_logs().values(), tripled(recorded_logs()["B"])]],
+)  # fmt: skip
+
+# ---------------------------------------------------------------- dpo.own_dataset
+
+
+def last_ten(log: list[dict], key: str) -> float:
+    values = [entry[key] for entry in log if key in entry][-10:]
+    return sum(values) / len(values)
+
+
+class OwnDataset(Exercise):
+    """Answer: (pairs, report, run), from load_preferences and train_dpo."""
+
+    def diagnose(self, answer) -> str:
+        if answer is None or answer is Ellipsis:
+            raise todo()
+        try:
+            pairs, report, run = answer
+            counts, log = (len(pairs), report.kept, report.read), run.log
+            faults = {**report.dropped, "duplicates": report.duplicates, "contradictions": report.contradictions}
+            faults |= {"leaked": report.leaked}
+        except (TypeError, ValueError, AttributeError):
+            raise self.mistake("not_three") from None
+        if counts[0] != counts[1]:
+            raise self.mistake("other_report")
+        if left := {key: rows for key, rows in faults.items() if rows}:
+            key, rows = next(iter(left.items()))
+            raise Found(
+                "fail",
+                "faults_left",
+                _(next(m.message for m in self.mistakes if m.key == "faults_left")).format(rows=rows[:5], key=key),
+            )
+        if counts[0] < 8:
+            raise self.mistake("too_few")
+        if not any("rewards/margins" in entry for entry in log):
+            raise self.mistake("no_preference_run")
+        if abs(log[0].get("loss", 0) - math.log(2)) > 1e-3:
+            raise self.mistake("wrong_reference")
+        if last_ten(log, "rewards/margins") <= 0:
+            raise self.mistake("not_learned")
+        return _("{count} sound pairs, and a run that started from its reference and learned from them.").format(
+            count=counts[0]
+        )
+
+
+OWN_DATASET = OwnDataset(
+    "dpo.own_dataset",
+    "dog",
+    '''import pandas as pd
+
+table = pd.read_csv(own_file)
+table.loc[4, "câu_trả_lời_dở"] = "Tự mà tìm hiểu đi."  # row 4: an answer was missing
+table.loc[9, "câu_trả_lời_dở"] = "Hỏi gì mà hỏi lắm thế."  # row 9: the same answer twice
+table = table.drop(index=[17, 23, 30, 35])  # no question; twice; the wrong way round; in the test data
+my_pairs, my_report = cu.load_preferences(table, columns=own_columns, other=test, tokenizer=tokenizer)
+my_run = cu.train_dpo(sft.model, tokenizer, my_pairs, replace(dpo_args, max_steps=20, warmup_steps=2))
+my_answer = my_pairs, my_report, my_run
+''',
+    N_("Every fault in the report is mended or taken out with a reason, and the run is compared with where it began."),
+    (
+        N_("Print the report and go through it line by line; each line names the first row it speaks of."),
+        N_("A fault can be mended (write the missing answer) or the row taken out. Do not forget the lines with ⚠."),
+        N_("Load again after mending, train with cu.train_dpo from sft.model, and check (my_pairs, my_report, my_run)."),
+    ),
+    [
+        Mistake("not_three", N_("Give three things in this order: the pairs and the report from cu.load_preferences, and the run from cu.train_dpo.")),
+        Mistake("other_report", N_("The report speaks of other pairs than those you give. Load once more, and keep both results of that call.")),
+        Mistake("faults_left", N_("The report still has something to mend: {key}, rows {rows}. What the loader leaves out in silence elsewhere, it tells you here.")),
+        Mistake("too_few", N_("Fewer than eight pairs are no dataset: the model would learn them by heart. Add some.")),
+        Mistake("no_preference_run", N_("The run has no reward margins: it was not trained on preferences. SFT does not see the rejected answers.")),
+        Mistake("wrong_reference", N_("The first loss is not ln 2, so policy and reference were not one model when training began. From which model did the run start?")),
+        Mistake("not_learned", N_("At the end the margin is not above zero: the chosen answers are not ahead. More steps, or a higher learning rate?")),
+    ],
+)  # fmt: skip
+
+# ---------------------------------------------------------------- dpo.scale_up
+
+COLUMNS = ("model", "data", "preferred", "fluent")
+
+
+class ScaleUp(Exercise):
+    """Answer: a table with a row a run and the columns model, data, preferred and fluent (in percent)."""
+
+    def diagnose(self, answer) -> str:
+        if answer is None or answer is Ellipsis:
+            raise todo()
+        try:
+            table = pd.DataFrame(answer)
+        except (TypeError, ValueError):
+            raise self.mistake("no_table") from None
+        if len(table) == 0:
+            raise todo()
+        if not set(COLUMNS) <= set(table.columns):
+            raise self.mistake("columns")
+        try:
+            scores = table[["preferred", "fluent"]].astype(float)
+        except (TypeError, ValueError):
+            raise self.mistake("not_percent") from None
+        if scores.isna().any(axis=None) or (scores < 0).any(axis=None) or (scores > 100).any(axis=None):
+            raise self.mistake("not_percent")
+        if scores["fluent"].max() <= 1:
+            raise self.mistake("shares")
+        models, data = set(table["model"]), set(table["data"])
+        if len(models) < 2:
+            raise self.mistake("one_model")
+        if len(data) < 2:
+            raise self.mistake("one_dataset")
+        if len(set(zip(table["model"], table["data"]))) < len(models) * len(data):
+            raise self.mistake("gaps")
+        if len(scores.drop_duplicates()) == 1:
+            raise self.mistake("copied")
+        if (scores["preferred"] > scores["fluent"] + 1e-6).any():
+            raise self.mistake("impossible")
+        return _("{models} models on {data} datasets, each with the judge's word beside it.").format(
+            models=len(models), data=len(data)
+        )
+
+
+SCALE_UP = ScaleUp(
+    "dpo.scale_up",
+    "lion",
+    '''my_table = []
+for name in ("small", "large"):
+    model, its_tokenizer = cu.load_model(name, setup.device)
+    for data, its_pairs in (("bundled", pairs), ("own", own)):
+        its_run = cu.train_dpo(model, its_tokenizer, its_pairs, replace(dpo_args, max_steps=40))
+        its_verdicts = cu.judge_all(prompts, cu.generate(its_run.model, its_tokenizer, prompts))
+        scores = {"preferred": cu.share(its_verdicts), "fluent": cu.share(its_verdicts, lambda v: v.fluent)}
+        my_table.append({"model": name, "data": data} | {key: 100 * score for key, score in scores.items()})
+''',
+    N_("A full grid lets you tell what the model does from what the data do; the judge stands beside every run."),
+    (
+        N_("Two loops, one inside the other: models outside, datasets inside; one row of the table a run."),
+        N_("For each run: load the model, train, generate, judge. A row is a dict with model, data, preferred, fluent."),
+        N_("cu.share(verdicts) is a share; times 100 it is percent. The second dataset can be `own` of section 2."),
+    ),
+    [
+        Mistake("no_table", N_("Give a table: a DataFrame, or a list of dicts, one a run.")),
+        Mistake("columns", N_("The table needs the columns model, data, preferred and fluent. Margins have no place in it: between models and settings they cannot be compared.")),
+        Mistake("not_percent", N_("“preferred” and “fluent” must be numbers from 0 to 100.")),
+        Mistake("shares", N_("These are shares between 0 and 1. Multiply by 100: the columns are in percent.")),
+        Mistake("one_model", N_("All runs are of one model size. Size is half of the question.")),
+        Mistake("one_dataset", N_("All runs are on one dataset. Would the larger model win on other data too?")),
+        Mistake("gaps", N_("Some model has not been trained on some dataset. Without the full grid, model and data cannot be told apart.")),
+        Mistake("copied", N_("All rows have the same scores. Is the model really another one in each round of the loop?")),
+        Mistake("impossible", N_("More answers are preferred than are fluent. A preferred answer is fluent by definition; have two columns changed places?")),
+    ],
+)  # fmt: skip
+
+EXERCISES = [SPLIT_DIALOGUE, SEQUENCE_LOGPS, REWARD_MARGIN, LOSS, WIN_RATE, DIAGNOSE_RUN, OWN_DATASET, SCALE_UP]

@@ -1,0 +1,464 @@
+"""The exercises of the ORPO lesson. Each wrong function below is a mistake that people really make."""
+
+import inspect
+import math
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+
+from ..evaluation import win_rate
+from ..i18n import N_, _
+from .core import Exercise, FunctionExercise, Mistake, todo
+
+# ---------------------------------------------------------------- orpo.log_odds
+
+
+def log_odds(mean_logps):
+    import torch
+
+    return mean_logps - torch.log(-torch.expm1(mean_logps))
+
+
+def some_means() -> list[tuple]:
+    return [(torch.tensor(values),) for values in ([-0.1, -1.0, -3.0], [-0.7], [-1e-9, -1e-6, -30.0, -0.01])]
+
+
+AVERAGED = N_("The rows of the batch are averaged. Return one number for each pair; the trainer averages.")
+PROBABILITY_RATIO = N_(
+    "You compare probabilities, not odds. Near P = 1 the two part company: from 0.9 to 0.99 the probability hardly "
+    "moves, the odds grow elevenfold."
+)
+BASE_TWO = N_("You use the logarithm to base 2. The paper, PyTorch and TRL use the natural one.")
+
+LOG_ODDS = FunctionExercise(
+    "orpo.log_odds",
+    "turtle",
+    inspect.getsource(log_odds),
+    N_("log P - log(1 - P), with 1 - P computed as -expm1(log P), which keeps its digits when P is close to 1."),
+    (
+        N_("You are given log P. Odds are P / (1 - P): what is the log of a quotient?"),
+        N_(
+            "You need log(1 - P), and P is the exponential of what you are given. What happens to 1 - P when P rounds to "
+            "1?"
+        ),
+        N_("torch.expm1(x) is exp(x) - 1 without loss of digits; its negative is 1 - P."),
+    ),
+    [
+        Mistake(
+            "cancels",
+            N_(
+                "Right on paper. But in single precision 1 - exp(log P) loses its digits when P is near 1, and is 0 for "
+                "text that the model knows well: the odds become infinite, the weights NaN. (log1p does not help: it "
+                "is exact where its argument is near 0, not near -1.)"
+            ),
+            lambda x: x - torch.log(1 - x.exp()),
+        ),
+        Mistake(
+            "no_log",
+            N_("Those are the odds themselves. They run from 0 to infinity; asked for is their log."),
+            lambda x: x.exp() / -torch.expm1(x),
+        ),
+        Mistake(
+            "no_exp",
+            N_("You use log P where P is meant: 1 - P needs the probability, not its log."),
+            lambda x: x - torch.log(1 - x),
+        ),
+        Mistake(
+            "one_plus",
+            N_(
+                "You divide by 1 + P. The odds compare what happens with what does not; how likely is that it does not?"
+            ),
+            lambda x: x - torch.log1p(x.exp()),
+        ),
+        Mistake(
+            "upside_down",
+            N_("Those are the odds against. For an even chance both are 1, but which way should they go as P grows?"),
+            lambda x: torch.log(-torch.expm1(x)) - x,
+        ),
+        Mistake(
+            "complement_only",
+            N_("That is log(1 - P) alone. Odds are a quotient of two probabilities."),
+            lambda x: torch.log(-torch.expm1(x)),
+        ),
+        Mistake("base_two", BASE_TWO, lambda x: log_odds(x) / math.log(2)),
+        Mistake("averaged", AVERAGED, lambda x: log_odds(x).mean()),
+    ],
+    right=log_odds,
+    cases=some_means,
+    differentiable=True,
+)
+
+# ---------------------------------------------------------------- orpo.log_odds_ratio, orpo.delta and orpo.loss
+
+
+def log_odds_ratio(chosen_mean_logps, rejected_mean_logps):
+    import torch
+
+    def log_odds(mean_logps):
+        return mean_logps - torch.log(-torch.expm1(mean_logps))
+
+    return log_odds(chosen_mean_logps) - log_odds(rejected_mean_logps)
+
+
+def delta(chosen_mean_logps, rejected_mean_logps):
+    import torch
+
+    log_ratio = chosen_mean_logps - rejected_mean_logps
+    log_ratio = log_ratio - torch.log(torch.expm1(chosen_mean_logps) / torch.expm1(rejected_mean_logps))
+    return 1 / (1 + log_ratio.exp())
+
+
+def orpo_loss(nll, chosen_mean_logps, rejected_mean_logps, lam):
+    import torch
+    import torch.nn.functional as F
+
+    def log_odds(mean_logps):
+        return mean_logps - torch.log(-torch.expm1(mean_logps))
+
+    odds_term = -F.logsigmoid(log_odds(chosen_mean_logps) - log_odds(rejected_mean_logps))
+    return nll + lam * odds_term
+
+
+def two_means() -> list[tuple]:
+    return [
+        (torch.tensor([-0.1, -1.0, -0.4]), torch.tensor([-0.3, -0.6, -2.0])),
+        (torch.tensor([-0.25]), torch.tensor([-0.2])),
+        (torch.tensor([-1e-6, -3.0]), torch.tensor([-4.0, -0.02])),
+    ]
+
+
+def with_nll() -> list[tuple]:
+    extra = [([0.9, 1.4, 0.6], 0.3), ([2.2], 0.1), ([0.05, 1.7], 2.5)]
+    return [(torch.tensor(nll), *means, lam) for (nll, lam), means in zip(extra, two_means())]
+
+
+def swapped_loss(nll, chosen, rejected, lam):
+    return orpo_loss(nll, rejected, chosen, lam)
+
+
+LOG_ODDS_RATIO = FunctionExercise(
+    "orpo.log_odds_ratio",
+    "turtle",
+    inspect.getsource(log_odds_ratio),
+    N_("The log of a quotient of odds is the difference of the two log odds, chosen less rejected."),
+    (
+        N_("You have the log odds of one answer from the exercise before. How do you compare two?"),
+        N_("The log of a ratio is a difference."),
+        N_("Log odds of the chosen answer less log odds of the rejected one; use cu.log_odds, or your own."),
+    ),
+    [
+        Mistake(
+            "swapped",
+            N_("Turned round: it would be positive when the rejected answer has the better odds."),
+            lambda c, r: log_odds_ratio(r, c),
+        ),
+        Mistake("probability_ratio", PROBABILITY_RATIO, lambda c, r: c - r),
+        Mistake(
+            "no_log",
+            N_("That is the odds ratio itself. The loss wants its log, which is 0 when both are equal."),
+            lambda c, r: log_odds_ratio(c, r).exp(),
+        ),
+        Mistake(
+            "divided",
+            N_("You divide one log by the other. The log of a ratio is a difference of logs."),
+            lambda c, r: log_odds(c) / log_odds(r),
+        ),
+        Mistake(
+            "difference_of_odds",
+            N_("You subtract odds. Asked for is the log of their quotient."),
+            lambda c, r: log_odds(c).exp() - log_odds(r).exp(),
+        ),
+        Mistake(
+            "complement_sign",
+            N_("The two log(1 - P) have the wrong sign: in odds, 1 - P stands below the line."),
+            lambda c, r: (c - r) + (torch.log(-torch.expm1(c)) - torch.log(-torch.expm1(r))),
+        ),
+        Mistake("base_two", BASE_TWO, lambda c, r: log_odds_ratio(c, r) / math.log(2)),
+        Mistake("averaged", AVERAGED, lambda c, r: log_odds_ratio(c, r).mean()),
+    ],
+    right=log_odds_ratio,
+    cases=two_means,
+    differentiable=True,
+)
+
+DELTA = FunctionExercise(
+    "orpo.delta",
+    "dog",
+    inspect.getsource(delta),
+    N_("1 / (1 + OR) is σ(-log OR): the weight of a pair, one half at equal odds, near 1 when it is ranked wrongly."),
+    (
+        N_("Eq. 9 needs the odds ratio itself. What undoes a log?"),
+        N_("δ must be one half for equal odds, and fall as the chosen answer's odds get better."),
+        N_("torch.sigmoid(-log odds ratio) is 1 / (1 + odds ratio)."),
+    ),
+    [
+        Mistake(
+            "upside_down",
+            N_(
+                "Your weight grows as the pair is ranked better. Then the model would work on what it knows and leave its "
+                "mistakes alone."
+            ),
+            lambda c, r: torch.sigmoid(log_odds_ratio(c, r)),
+        ),
+        Mistake(
+            "no_one",
+            N_("You left out the 1 below the line: the weight has no upper end, and equal odds would count fully."),
+            lambda c, r: torch.exp(-log_odds_ratio(c, r)),
+        ),
+        Mistake(
+            "log_inside",
+            N_("You put the log odds ratio where the odds ratio belongs. It can be negative; a weight should not."),
+            lambda c, r: 1 / (1 + log_odds_ratio(c, r)),
+        ),
+        Mistake("probability_ratio", PROBABILITY_RATIO, lambda c, r: torch.sigmoid(r - c)),
+        Mistake(
+            "log_of_it",
+            N_("That is the log of δ, or its negative. The gradient is weighted with δ itself."),
+            lambda c, r: F.logsigmoid(-log_odds_ratio(c, r)),
+        ),
+        Mistake("averaged", AVERAGED, lambda c, r: delta(c, r).mean()),
+    ],
+    right=delta,
+    cases=two_means,
+)
+
+LOSS = FunctionExercise(
+    "orpo.loss",
+    "turtle",
+    inspect.getsource(orpo_loss),
+    N_("Eqs. 6 and 7: the NLL, plus λ times the negative log-sigmoid of the log odds ratio."),
+    (
+        N_("Two terms, added. Which of them has the weight λ?"),
+        N_("The second is a negative log-likelihood too: that the chosen answer has the better odds."),
+        N_("nll + lam × -F.logsigmoid(log odds ratio), one number for each pair."),
+    ),
+    [
+        Mistake(
+            "lambda_on_nll",
+            N_("λ weighs the wrong term. With λ = 0 the loss should be plain SFT; with yours, SFT would vanish."),
+            lambda nll, c, r, lam: lam * nll - F.logsigmoid(log_odds_ratio(c, r)),
+        ),
+        Mistake(
+            "lambda_on_both",
+            N_("λ weighs both terms. It would only scale the loss; what it is for is the balance between the two."),
+            lambda nll, c, r, lam: lam * (nll - F.logsigmoid(log_odds_ratio(c, r))),
+        ),
+        Mistake(
+            "no_lambda",
+            N_("λ does not enter. Then both terms weigh the same, whatever the learner sets."),
+            lambda nll, c, r, lam: orpo_loss(nll, c, r, 1.0),
+        ),
+        Mistake(
+            "lambda_inside",
+            N_("λ stands inside the sigmoid, as β does in DPO. In ORPO it weighs the whole term, from outside."),
+            lambda nll, c, r, lam: nll - F.logsigmoid(lam * log_odds_ratio(c, r)),
+        ),
+        Mistake(
+            "lambda_twice",
+            N_("λ is applied twice. Once, on the odds-ratio term, is enough."),
+            lambda nll, c, r, lam: orpo_loss(nll, c, r, lam * lam),
+        ),
+        Mistake(
+            "swapped",
+            N_(
+                "The penalty falls on the chosen answer: the loss gets smaller as the rejected one gains. Look at the "
+                "order of the two."
+            ),
+            swapped_loss,
+        ),
+        Mistake(
+            "sign",
+            N_(
+                "The second term has the wrong sign: it lowers the loss of pairs that are ranked wrongly. A log-sigmoid "
+                "is never positive; what must a penalty be?"
+            ),
+            lambda nll, c, r, lam: nll + lam * F.logsigmoid(log_odds_ratio(c, r)),
+        ),
+        Mistake(
+            "nll_sign",
+            N_("The NLL enters with a minus: training would unlearn the chosen answers. Is it a loss or a likelihood?"),
+            lambda nll, c, r, lam: -nll - lam * F.logsigmoid(log_odds_ratio(c, r)),
+        ),
+        Mistake(
+            "no_log",
+            N_("A sigmoid without its log: a pair that is ranked quite wrongly would pull hardly at all."),
+            lambda nll, c, r, lam: nll - lam * torch.sigmoid(log_odds_ratio(c, r)),
+        ),
+        Mistake(
+            "no_sigmoid",
+            N_("The bare log odds ratio has no end: pushing a well-ranked pair apart would pay for ever."),
+            lambda nll, c, r, lam: nll - lam * log_odds_ratio(c, r),
+        ),
+        Mistake("probability_ratio", PROBABILITY_RATIO, lambda nll, c, r, lam: nll - lam * F.logsigmoid(c - r)),
+        Mistake(
+            "no_nll",
+            N_("The NLL is missing. Without it nothing holds the text together, and there is no reference to do it."),
+            lambda nll, c, r, lam: -lam * F.logsigmoid(log_odds_ratio(c, r)),
+        ),
+        Mistake(
+            "base_two",
+            BASE_TWO,
+            lambda nll, c, r, lam: nll - lam * F.logsigmoid(log_odds_ratio(c, r)) / math.log(2),
+        ),
+        Mistake("averaged", AVERAGED, lambda *arguments: orpo_loss(*arguments).mean()),
+    ],
+    right=orpo_loss,
+    cases=with_nll,
+    differentiable=True,
+)
+
+# ---------------------------------------------------------------- orpo.loss_weights
+
+
+class LossWeights(Exercise):
+    """Answer: (table, best). The table's index holds λ, its columns are preferred, fluent (in percent) and nll."""
+
+    def diagnose(self, answer) -> str:
+        if answer is None or answer is Ellipsis:
+            raise todo()
+        try:
+            table, best = answer
+            table = pd.DataFrame(table).astype(float)
+            table.index = table.index.astype(float)
+        except (TypeError, ValueError):
+            raise self.mistake("not_two") from None
+        if len(table) == 0 and best is None:
+            raise todo()
+        if not {"preferred", "fluent", "nll"} <= set(table.columns) or table[["preferred", "fluent", "nll"]].isna().any(
+            axis=None
+        ):
+            raise self.mistake("columns")
+        if table["fluent"].max() <= 1:
+            raise self.mistake("shares")
+        if len(table) < 5 or not table.index.is_unique:
+            raise self.mistake("too_few")
+        if table.index.min() > 0:
+            raise self.mistake("no_zero")
+        if len(table.drop_duplicates()) == 1:
+            raise self.mistake("copied")
+        if best not in table.index:
+            raise self.mistake("not_in_table")
+        sound = table[table["fluent"] >= table["fluent"].max() - 3]
+        if best not in sound.index:
+            raise self.mistake("not_fluent")
+        if sound["preferred"][best] < sound["preferred"].max() - 2:
+            raise self.mistake("lowest_nll" if best == table["nll"].idxmin() else "not_best")
+        return _("{count} values of λ, and a choice that the judge's score and the fluency bear out.").format(
+            count=len(table)
+        )
+
+
+LOSS_WEIGHTS = LossWeights(
+    "orpo.loss_weights",
+    "dog",
+    '''my_rows = {}
+for lam in (0.0, 0.1, 0.3, 1.0, 3.0):
+    run = cu.train_orpo(base, tokenizer, some_pairs, replace(short_args, beta=lam))
+    found = cu.judge_all(some, cu.generate(run.model, tokenizer, some, seed=seed))
+    scores = {"preferred": cu.share(found), "fluent": cu.share(found, lambda v: v.fluent)}
+    my_rows[lam] = {name: 100 * score for name, score in scores.items()} | {"nll": ends(run, "nll_loss")[1]}
+my_table = pd.DataFrame(my_rows).T
+fluent_enough = my_table[my_table["fluent"] >= my_table["fluent"].max() - 3]
+my_answer = my_table, fluent_enough["preferred"].idxmax()
+''',
+    N_("Among the runs whose text stays fluent, the judge's score decides; the NLL only warns."),
+    (
+        N_("Five values or more, far apart, with 0 among them: it shows what SFT alone does."),
+        N_("Steps of one order of magnitude show more than many close values. Which column decides, and which may veto?"),
+        N_("Leave out runs that are clearly less fluent than the best; of the others take the λ with the most preferred "
+           "answers."),
+    ),
+    [
+        Mistake("not_two", N_("Give two things: the table, with λ as its index, and the λ that you would choose.")),
+        Mistake("columns", N_("The table needs the columns preferred, fluent and nll, with a number in every row.")),
+        Mistake("shares", N_("These are shares between 0 and 1. Multiply by 100: the columns are in percent.")),
+        Mistake("too_few", N_("Try at least five different values; with fewer, a rise and a fall look the same.")),
+        Mistake("no_zero", N_("λ = 0 is missing. Without it you cannot say what the odds-ratio term adds to SFT.")),
+        Mistake("copied", N_("All rows are alike. Does every run really get its own λ (`beta` in TRL's settings)?")),
+        Mistake("not_in_table", N_("Your choice is no row of your table. Choose a λ that you have tried.")),
+        Mistake("not_fluent", N_("Your choice writes clearly less fluent text than another run. A preferred answer in "
+                                 "broken text is luck; fluency has a veto.")),
+        Mistake("lowest_nll", N_("You chose the lowest NLL. It only measures how well the chosen answers are imitated, and "
+                                 "is lowest when nothing else is asked. Who judges the answers?")),
+        Mistake("not_best", N_("Another λ in your table is clearly better by the judge, and as fluent.")),
+    ],
+)  # fmt: skip
+
+# ---------------------------------------------------------------- orpo.versus_dpo
+
+
+class VersusDpo(Exercise):
+    """Answer: a dict with the verdicts "orpo" and "dpo", "compute" of each in one unit, and a "conclusion"."""
+
+    def diagnose(self, answer) -> str:
+        if answer is None or answer is Ellipsis or answer == {}:
+            raise todo()
+        try:
+            ours, theirs = answer["orpo"], answer["dpo"]
+            compute = {name: float(answer["compute"][name]) for name in ("orpo", "dpo")}
+            conclusion = answer["conclusion"]
+            rate, low, high = win_rate(ours, theirs)
+        except ValueError:
+            raise self.mistake("other_prompts") from None
+        except (TypeError, KeyError, AttributeError):
+            raise self.mistake("not_four") from None
+        if len(ours) < 100:
+            raise self.mistake("too_few")
+        if min(compute.values()) <= 0 or max(compute.values()) > 1.1 * min(compute.values()):
+            raise self.mistake("unequal_compute")
+        if conclusion not in ("orpo", "dpo", "undecided"):
+            raise self.mistake("no_conclusion")
+        follows = "orpo" if low > 0.5 else "dpo" if high < 0.5 else "undecided"
+        if conclusion != follows:
+            if follows == "undecided":
+                raise self.mistake("interval_holds_half")
+            raise self.mistake("undecided_though_clear" if conclusion == "undecided" else "wrong_winner")
+        return _("Equal compute, {count} prompts, win rate {rate} ({low} – {high}): the conclusion follows.").format(
+            count=len(ours), rate=f"{rate:.0%}", low=f"{low:.0%}", high=f"{high:.0%}"
+        )
+
+
+VERSUS_DPO = VersusDpo(
+    "orpo.versus_dpo",
+    "lion",
+    '''from datasets import load_dataset
+from trl import DPOConfig, SFTConfig
+
+same = {"per_device_train_batch_size": 8, "seed": seed, **setup.training_args}
+lessons = load_dataset("json", data_files=str(setup.instructions / "train.jsonl"), split="train")
+my_sft = cu.train_sft(base, tokenizer, lessons, SFTConfig(learning_rate=3e-4, max_steps=80, **same))
+my_dpo = cu.train_dpo(my_sft.model, tokenizer, pairs, DPOConfig(beta=0.3, learning_rate=2e-4, max_steps=100, **same))
+compute = {"dpo": 6 * my_sft.tokens + 8 * my_dpo.tokens}
+steps = round(orpo_args.max_steps * compute["dpo"] / (6 * orpo.tokens))
+my_orpo = cu.train_orpo(base, tokenizer, pairs, replace(orpo_args, max_steps=steps))
+compute["orpo"] = 6 * my_orpo.tokens
+my_answer = {"compute": compute}
+for name, run in (("orpo", my_orpo), ("dpo", my_dpo)):
+    my_answer[name] = cu.judge_all(prompts, cu.generate(run.model, tokenizer, prompts))
+rate, low, high = cu.win_rate(my_answer["orpo"], my_answer["dpo"])
+my_answer["conclusion"] = "orpo" if low > 0.5 else "dpo" if high < 0.5 else "undecided"
+''',
+    N_("The same compute and the same prompts for both; and a winner only where the interval leaves one half out."),
+    (
+        N_("Count the compute of both sides first: 6 a token for what is trained, 2 more for DPO's reference."),
+        N_("Choose ORPO's number of steps so that both sums agree, then judge both on the same prompts."),
+        N_("cu.win_rate gives (rate, low, high). When is one half ruled out? Only then is there a winner."),
+    ),
+    [
+        Mistake("not_four", N_("Give a dict with the verdicts under “orpo” and “dpo”, their “compute” (a dict with the same "
+                               "two names) and your “conclusion”.")),
+        Mistake("other_prompts", N_("The two sides have a different number of verdicts. Both must answer the same "
+                                    "prompts.")),
+        Mistake("too_few", N_("Fewer than 100 prompts: the interval would be so wide that hardly any difference shows.")),
+        Mistake("unequal_compute", N_("The two sides did not have the same compute (within 10%). Have you counted SFT, and "
+                                      "the reference's forward passes? Then choose the number of steps.")),
+        Mistake("no_conclusion", N_("The conclusion is one of three words: orpo, dpo, undecided.")),
+        Mistake("interval_holds_half", N_("You name a winner, but the interval holds 50%: chance alone could explain what "
+                                          "you saw.")),
+        Mistake("undecided_though_clear", N_("The interval leaves one half out. Then your data do name a winner; say which.")),
+        Mistake("wrong_winner", N_("The interval is on the other side of 50%. Whose answers came first in the win rate?")),
+    ],
+)  # fmt: skip
+
+EXERCISES = [LOG_ODDS, LOG_ODDS_RATIO, DELTA, LOSS, LOSS_WEIGHTS, VERSUS_DPO]

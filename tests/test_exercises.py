@@ -1,0 +1,488 @@
+"""Every exercise: the right answer passes, every named mistake is named, nothing a learner does breaks the check."""
+
+import contextlib
+import itertools
+import json
+import math
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+
+import course_utils as cu
+from course_utils.exercises import EXERCISES, LESSONS, core, dpo, orpo
+from course_utils.exercises.core import FunctionExercise, same
+from course_utils.exercises.progress import decode, encode
+from course_utils.i18n import set_language
+from course_utils.report import Report
+from course_utils.world import Verdict
+
+FUNCTIONS = {name: one for name, one in EXERCISES.items() if isinstance(one, FunctionExercise)}
+CODED = [(name, mistake) for name, one in FUNCTIONS.items() for mistake in one.mistakes if mistake.wrong]
+GOOD, FAULT, GIBBERISH = Verdict(), Verdict(("polite",)), Verdict(("fluent",))
+
+
+@pytest.fixture(autouse=True)
+def own_progress(tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path))
+
+
+def check(name, answer):
+    result = cu.ex(name).check(answer)
+    return result.outcome, result.diagnosis
+
+
+def test_there_are_enough_exercises_over_three_tiers():
+    assert len(LESSONS[0]) >= 8 and len(LESSONS[1]) >= 6
+    for lesson in LESSONS:
+        assert {one.tier for one in lesson} == {"turtle", "dog", "lion"}
+    for name in ("dpo.loss", "dpo.sequence_logps", "dpo.reward_margin", "orpo.log_odds", "orpo.loss"):
+        assert len(EXERCISES[name].mistakes) >= 5
+
+
+# ------------------------------------------------------------------ functions
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_solution_passes(name):
+    assert check(name, FUNCTIONS[name].right) == ("pass", None)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_solution_that_is_shown_is_the_one_that_passes(name):
+    names = {}
+    exec(cu.ex(name).solution().code, names)
+    assert check(name, names[FUNCTIONS[name].right.__name__]) == ("pass", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        ("dpo.sequence_logps", cu.sequence_logps),
+        ("dpo.loss", cu.dpo_loss),
+        ("orpo.log_odds", cu.log_odds),
+        ("orpo.log_odds_ratio", cu.log_odds_ratio),
+        ("orpo.loss", cu.orpo_loss),
+    ],
+)
+def test_the_course_passes_its_own_exercises(name, ours):
+    assert check(name, ours) == ("pass", None)
+
+
+@pytest.mark.parametrize(("name", "mistake"), CODED, ids=[f"{name}-{mistake.key}" for name, mistake in CODED])
+def test_a_named_mistake_is_named(name, mistake):
+    assert check(name, mistake.wrong) == ("fail", mistake.key)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_no_two_mistakes_give_the_same_numbers(name):
+    one = FUNCTIONS[name]
+    answers = [one.right, *(mistake.wrong for mistake in one.mistakes if mistake.wrong)]
+    results = [[answer(*case) for case in one.cases()] for answer in answers]
+    for a, b in itertools.combinations(results, 2):
+        assert not all(map(same, a, b))
+
+
+def untouched(*arguments): ...
+
+
+def only_a_docstring(*arguments):
+    """Nothing here yet."""
+
+
+def only_pass(*arguments):
+    pass
+
+
+def not_implemented(*arguments):
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_an_untouched_cell_is_todo(name):
+    assert check(name, None) == check(name, ...) == ("todo", None)
+    if name in FUNCTIONS:
+        for stub in (untouched, only_a_docstring, only_pass, not_implemented):
+            assert check(name, stub) == ("todo", None)
+
+
+def forever(*arguments):
+    while True:
+        with contextlib.suppress(Exception):
+            time.sleep(0.01)
+
+
+def broken(*arguments):
+    return arguments[0] + missing  # noqa: F821
+
+
+def leaves(*arguments):
+    raise SystemExit(1)
+
+
+def returns_nothing(*arguments):
+    print("so far so good", arguments)
+
+
+def test_nothing_a_learner_does_breaks_the_check(monkeypatch, capsys):
+    monkeypatch.setattr(core, "TIME_LIMIT", 0.3)
+    for name in FUNCTIONS:
+        assert check(name, forever) == ("error", "too_slow")
+        assert check(name, broken) == ("error", "exception")
+        assert check(name, leaves) == ("error", "exception")
+        assert check(name, returns_nothing)[0] == "fail"
+        assert check(name, 3.5) == ("fail", "not_a_function")
+        assert check(name, lambda: 1) == ("fail", "signature")
+        for junk in ("text", [1, 2], {}, torch.zeros(0), float("nan"), object()):
+            assert check(name, lambda *arguments, junk=junk: junk)[0] in ("fail", "todo")
+    assert "so far so good" not in capsys.readouterr().out
+
+
+def test_an_exception_names_its_line():
+    result = cu.ex("dpo.loss").check(broken)
+    assert "NameError" in result.text and "in line" in result.text and "'missing' is not defined" in result.text
+
+
+def test_a_function_that_changes_its_inputs_is_found_out():
+    def loss(pc, pr, rc, rr, beta):
+        pc -= rc
+        pr -= rr
+        return -F.logsigmoid(beta * (pc - pr))
+
+    assert check("dpo.loss", loss) == ("fail", "in_place")
+
+
+def test_gradients_must_flow():
+    def detached(*arguments):
+        with torch.no_grad():
+            return dpo.dpo_loss(*arguments)
+
+    assert check("dpo.loss", detached) == ("fail", "no_gradient")
+    assert check("dpo.loss", lambda *a: torch.tensor(dpo.dpo_loss(*a).tolist())) == ("fail", "no_gradient")
+    assert check("dpo.loss", lambda *a: dpo.dpo_loss(*a).numpy()) == ("fail", "type")
+    assert check("dpo.loss", lambda *a: dpo.dpo_loss(*a).tolist()) == ("fail", "type")
+
+
+def test_shapes_types_and_infinities_have_their_own_words():
+    assert check("dpo.loss", lambda *a: dpo.dpo_loss(*a).unsqueeze(1)) == ("fail", "shape")
+    assert check("dpo.loss", lambda *a: dpo.dpo_loss(*a).double()) == ("pass", None)
+    assert check("dpo.loss", lambda *a: dpo.dpo_loss(*a).half())[0] == "fail"
+    assert check("orpo.log_odds", lambda x: torch.log(x)) == ("fail", "not_finite")
+
+
+# Wrong answers that no check was written for.
+def quantised(pc, pr, rc, rr, beta):
+    return -F.logsigmoid(torch.round(beta * (pc - rc - pr + rr), decimals=1))
+
+
+BANK = {
+    "dpo.loss": [
+        lambda pc, pr, rc, rr, beta: F.relu(1 - beta * (pc - rc - pr + rr)),
+        lambda pc, pr, rc, rr, beta: (pc - rc - pr + rr - 1 / (2 * beta)) ** 2,
+        lambda pc, pr, rc, rr, beta: -F.logsigmoid(beta * (pc - rc - pr + rr)) - 0.1 * pc,
+        lambda pc, pr, rc, rr, beta: -F.logsigmoid(beta * (pc.exp() - rc.exp() - pr.exp() + rr.exp())),
+        lambda pc, pr, rc, rr, beta: -F.logsigmoid(beta * (pc - rc) + (pr - rr)),
+        lambda pc, pr, rc, rr, beta: torch.full_like(pc, math.log(2)),
+        lambda pc, pr, rc, rr, beta: -F.logsigmoid(beta * (pc - rc - pr + rr)).sum().expand_as(pc),
+        lambda pc, pr, rc, rr, beta: F.softplus(-beta * (pc - rc - pr + rr)).clamp(max=5),
+        lambda pc, pr, rc, rr, beta: -F.logsigmoid(0.1 * (pc - rc - pr + rr)),
+        lambda pc, pr, rc, rr, beta: -F.logsigmoid(beta * (pc - pr) - (rc - rr)),
+        quantised,
+    ],
+    "dpo.reward_margin": [
+        lambda pc, pr, rc, rr, beta: beta * (pc - rc - pr + rr).abs(),
+        lambda pc, pr, rc, rr, beta: beta * (pc - rc).exp() - beta * (pr - rr).exp(),
+        lambda pc, pr, rc, rr, beta: beta * (rc - rr),
+        lambda pc, pr, rc, rr, beta: (beta * (pc - rc - pr + rr)).sum(),
+        lambda pc, pr, rc, rr, beta: beta * (pc - rc - pr + rr) / 2,
+    ],
+    "dpo.sequence_logps": [
+        lambda logits, labels: -F.cross_entropy(logits[:, :-1].transpose(1, 2), labels[:, 1:], reduction="sum"),
+        lambda logits, labels: -F.cross_entropy(logits[:, :-1].transpose(1, 2), labels[:, 1:]),
+        lambda logits, labels: logits.log_softmax(-1).max(-1).values.sum(1),
+        lambda logits, labels: torch.zeros(len(labels)),
+        lambda logits, labels: F.cross_entropy(logits[:, :-1].transpose(1, 2), labels[:, 1:], reduction="none").sum(1),
+        lambda logits, labels: dpo.sequence_logps(logits / 2, labels),
+    ],
+    "dpo.split_dialogue": [
+        lambda text: [{"role": "user", "content": text}],
+        lambda text: [{"role": "user", "content": part} for part in text.split("\n\n") if part],
+        lambda text: {"user": text, "assistant": text},
+        lambda text: [(m["role"], m["content"]) for m in dpo.split_dialogue(text)],
+        lambda text: dpo.split_dialogue(text.replace("\n", " ").replace("  ", "\n\n")),
+    ],
+    "dpo.win_rate": [
+        lambda ours, theirs: 0.5,
+        lambda ours, theirs: sum(a >= b for a, b in zip(sorted(ours), sorted(theirs))) / len(ours),
+        lambda ours, theirs: sum(ours) / len(ours) / 2,
+        lambda ours, theirs: round(dpo.win_rate(ours, theirs), 1),
+        lambda ours, theirs: max(dpo.win_rate(ours, theirs), 0.5),
+    ],
+    "dpo.diagnose_run": [
+        lambda log: None,
+        lambda log: "rewards/chosen",
+        lambda log: "rewards/chosen" if log[-1]["rewards/margins"] > 3 else None,
+        lambda log: "rewards/chosen" if log[-1]["loss"] > 0.5 else None,
+        lambda log: "rewards/chosen" if log[0]["rewards/chosen"] < 0 else None,
+        lambda log: "rewards/chosen" if log[-1]["rewards/rejected"] < -1 else None,
+        lambda log: log[-1]["rewards/chosen"] < 0,
+    ],
+    "orpo.log_odds": [
+        lambda x: torch.logit(x.exp()),
+        lambda x: x,
+        lambda x: torch.logit(x.exp(), eps=1e-4),
+        lambda x: x - torch.log(-torch.expm1(x.clamp(max=-1e-3))),
+        lambda x: (x - torch.log(-torch.expm1(x))).clamp(max=10),
+    ],
+    "orpo.log_odds_ratio": [
+        lambda c, r: torch.log(c / r),
+        lambda c, r: (c - r) / (1 - c.exp()),
+        lambda c, r: cu.log_odds(c),
+        lambda c, r: torch.relu(orpo.log_odds_ratio(c, r)),
+    ],
+    "orpo.delta": [
+        lambda c, r: torch.full_like(c, 0.5),
+        lambda c, r: 1 - orpo.delta(c, r) ** 2,
+        lambda c, r: torch.sigmoid(-orpo.log_odds_ratio(c, r)).sum(),
+    ],
+    "orpo.loss": [
+        lambda nll, c, r, lam: nll + lam * (r - c),
+        lambda nll, c, r, lam: -c - lam * F.logsigmoid(orpo.log_odds_ratio(c, r)),
+        lambda nll, c, r, lam: (1 - lam) * nll - lam * F.logsigmoid(orpo.log_odds_ratio(c, r)),
+        lambda nll, c, r, lam: nll.mean() - lam * F.logsigmoid(orpo.log_odds_ratio(c, r)),
+        lambda nll, c, r, lam: nll - 0.1 * F.logsigmoid(orpo.log_odds_ratio(c, r)),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BANK)
+def test_fresh_wrong_answers_do_not_pass(name):
+    for i, wrong in enumerate(BANK[name]):
+        assert check(name, wrong)[0] != "pass", i
+
+
+# ------------------------------------------------------------------ data, tables and runs
+
+
+LEARNED = [{"loss": math.log(2), "rewards/margins": 0.0}, {"loss": 0.5, "rewards/margins": 0.9}]
+
+
+def own(rows=10, log=LEARNED, **faults):
+    return list(range(rows)), Report("own", "text", read=rows, kept=rows, **faults), SimpleNamespace(log=log)
+
+
+@pytest.mark.parametrize(
+    ("answer", "diagnosis"),
+    [
+        (own(), None),
+        ("my file", "not_three"),
+        (own()[:2], "not_three"),
+        ((list(range(9)), *own()[1:]), "other_report"),
+        (own(dropped={"empty_answer": [4]}), "faults_left"),
+        (own(duplicates=[3]), "faults_left"),
+        (own(contradictions=[3]), "faults_left"),
+        (own(leaked=[3]), "faults_left"),
+        (own(rows=5), "too_few"),
+        (own(log=[{"loss": 0.7}]), "no_preference_run"),
+        (own(log=[]), "no_preference_run"),
+        (own(log=[{"loss": 0.4, "rewards/margins": 2.0}]), "wrong_reference"),
+        (own(log=[{"loss": math.log(2), "rewards/margins": -0.1}]), "not_learned"),
+    ],
+)
+def test_own_dataset(answer, diagnosis):
+    assert check("dpo.own_dataset", answer) == ("fail" if diagnosis else "pass", diagnosis)
+    assert "{" not in cu.ex("dpo.own_dataset").check(answer).text
+
+
+GRID = [
+    {"model": model, "data": data, "preferred": 60.0 + 9 * i + 3 * j, "fluent": 98.0}
+    for i, model in enumerate(("small", "large"))
+    for j, data in enumerate(("bundled", "own"))
+]
+
+
+@pytest.mark.parametrize(
+    ("table", "diagnosis"),
+    [
+        (GRID, None),
+        (pd.DataFrame(GRID), None),
+        (7, "no_table"),
+        (pd.DataFrame(GRID).rename(columns={"fluent": "margin"}), "columns"),
+        (pd.DataFrame(GRID).assign(preferred="high"), "not_percent"),
+        (pd.DataFrame(GRID).assign(preferred=float("nan")), "not_percent"),
+        (pd.DataFrame(GRID).assign(fluent=140), "not_percent"),
+        (pd.DataFrame(GRID).assign(preferred=0.6, fluent=0.98), "shares"),
+        (GRID[:2], "one_model"),
+        (GRID[::2], "one_dataset"),
+        (GRID[:3], "gaps"),
+        (pd.DataFrame(GRID).assign(preferred=70), "copied"),
+        (pd.DataFrame(GRID).assign(preferred=[99, 60, 61, 62], fluent=70), "impossible"),
+    ],
+)
+def test_scale_up(table, diagnosis):
+    assert check("dpo.scale_up", table) == ("fail" if diagnosis else "pass", diagnosis)
+
+
+def weights(preferred=(60, 80, 90, 94, 93), fluent=(99, 99, 99, 99, 98), lams=(0, 0.1, 0.3, 1, 3)):
+    nll = np.linspace(0.2, 0.3, len(lams))
+    return pd.DataFrame({"preferred": preferred, "fluent": fluent, "nll": nll}, index=list(lams))
+
+
+@pytest.mark.parametrize(
+    ("answer", "diagnosis"),
+    [
+        ((weights(), 1), None),
+        ((weights(), 3), None),  # within two points
+        (weights(), "not_two"),
+        ((weights().drop(columns="nll"), 1), "columns"),
+        ((weights() / 100, 1), "shares"),
+        ((weights(lams=(0, 0.1, 0.3, 1), preferred=[1] * 4, fluent=[99] * 4), 1), "too_few"),
+        ((weights(lams=(0.01, 0.1, 0.3, 1, 3)), 1), "no_zero"),
+        ((weights().assign(preferred=90, fluent=99, nll=0.2), 1), "copied"),
+        ((weights(), 2), "not_in_table"),
+        ((weights(preferred=(60, 80, 90, 94, 96), fluent=(99, 99, 99, 99, 60)), 3), "not_fluent"),
+        ((weights(), 0), "lowest_nll"),
+        ((weights(), 0.1), "not_best"),
+    ],
+)
+def test_loss_weights(answer, diagnosis):
+    assert check("orpo.loss_weights", answer) == ("fail" if diagnosis else "pass", diagnosis)
+
+
+def match(ours=(GOOD,) * 200, theirs=(FAULT,) * 100 + (GOOD,) * 100, orpo=3.0, dpo=3.05, conclusion="orpo", **more):
+    return {"orpo": ours, "dpo": theirs, "compute": {"orpo": orpo, "dpo": dpo}, "conclusion": conclusion, **more}
+
+
+EVEN = {"ours": (GOOD, FAULT) * 100, "theirs": (FAULT, GOOD) * 100}
+
+
+@pytest.mark.parametrize(
+    ("answer", "diagnosis"),
+    [
+        (match(), None),
+        (match(**EVEN, conclusion="undecided"), None),
+        (match(ours=(GIBBERISH,) * 200, conclusion="dpo"), None),
+        ("orpo", "not_four"),
+        ({"orpo": []}, "not_four"),
+        (match(ours=(GOOD,) * 150), "other_prompts"),
+        (match(ours=(GOOD,) * 20, theirs=(FAULT,) * 20), "too_few"),
+        (match(orpo=2.0), "unequal_compute"),
+        (match(conclusion="ORPO wins"), "no_conclusion"),
+        (match(**EVEN), "interval_holds_half"),
+        (match(conclusion="undecided"), "undecided_though_clear"),
+        (match(conclusion="dpo"), "wrong_winner"),
+    ],
+)
+def test_versus_dpo(answer, diagnosis):
+    assert check("orpo.versus_dpo", answer) == ("fail" if diagnosis else "pass", diagnosis)
+
+
+def test_every_named_mistake_of_the_tables_is_tried_here():
+    tried = {
+        "dpo.own_dataset": test_own_dataset,
+        "dpo.scale_up": test_scale_up,
+        "orpo.loss_weights": test_loss_weights,
+        "orpo.versus_dpo": test_versus_dpo,
+    }
+    for name, test in tried.items():
+        keys = {case[1] for case in test.pytestmark[0].args[1]} - {None}
+        assert keys == {mistake.key for mistake in EXERCISES[name].mistakes}
+    assert {*tried, *FUNCTIONS} == set(EXERCISES)
+
+
+def test_the_signs_of_a_run_are_told_apart():
+    right = dpo.diagnose_run
+    for sign, key in [
+        ("rewards/margins", "margin"),
+        ("rewards/accuracies", "accuracy"),
+        ("loss", "loss"),
+        ("rewards/rejected", "rejected"),
+        ("beta", "unknown_sign"),
+    ]:
+        wrong = lambda log, sign=sign: sign if right(log) else None  # noqa: E731
+        assert check("dpo.diagnose_run", wrong) == ("fail", key)
+    assert check("dpo.diagnose_run", lambda log: "logps/chosen" if right(log) else None) == ("pass", None)
+    assert check("dpo.diagnose_run", lambda log: "rewards/chosen") == ("fail", "flags_sound")
+    assert check("dpo.diagnose_run", lambda log: None if len(log) else 1) == ("fail", "misses_ruined")
+
+
+# ------------------------------------------------------------------ words and progress
+
+
+@pytest.mark.parametrize("lang", ["en", "vi"])
+@pytest.mark.parametrize("name", EXERCISES)
+def test_hints_solutions_and_results_can_be_read(name, lang):
+    set_language(lang)
+    one = cu.ex(name)
+    one.hints_shown = 0
+    hints = [str(one.hint()) for _ in range(4)]
+    assert len(set(hints)) == 3 and hints[2] == hints[3]
+    assert "3" in hints[2] and one.solution().code in str(one.solution())
+    result = one.check(None)
+    assert name in str(result) and 'role="status"' in result._repr_html_().replace("'", '"')
+    assert f"lang='{lang}'" in result._repr_html_()
+
+
+def test_messages_do_not_give_the_answer_away():
+    for name, one in FUNCTIONS.items():
+        body = [line.strip() for line in one.solution().code.splitlines() if len(line.strip()) > 25]
+        for mistake in one.mistakes:
+            assert not any(line in mistake.message for line in body), (name, mistake.key)
+
+
+def test_an_unknown_exercise_is_named():
+    with pytest.raises(ValueError, match=r"no exercise 'dpo\.los'; choose one of dpo\.split_dialogue"):
+        cu.ex("dpo.los")
+
+
+def test_progress_is_kept_and_a_code_carries_it(tmp_path, monkeypatch):
+    cu.ex("dpo.loss").check(dpo.dpo_loss)
+    cu.ex("dpo.loss").check(lambda *a: torch.zeros(3))  # once passed, passed
+    cu.ex("orpo.loss").check(lambda *a: torch.zeros(3))
+    cu.ex("orpo.delta").check(untouched)
+    table = cu.progress()
+    states = dict(zip(table.frame["exercise"], table.frame["state"]))
+    assert states["dpo.loss"] == "✓ passed" and states["orpo.loss"] == "✗ tried"
+    assert states["orpo.delta"] == "○ not tried yet" and "🐢 1 / 7" in str(table)
+    monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / "elsewhere"))
+    assert "🐢 0 / 7" in str(cu.progress()) and "🐢 1 / 7" in str(cu.progress(table.code))
+    assert json.loads((tmp_path / "elsewhere" / "progress.json").read_text()) == {"dpo.loss": "pass"}
+
+
+def test_codes_come_back_and_slips_are_found():
+    for passed in (set(), {"dpo.loss"}, {"orpo.versus_dpo"}, set(EXERCISES)):
+        code = encode(passed)
+        assert decode(code) == passed == decode(code.lower().replace("-", ""))
+        assert len(code) <= 14
+        for i, letter in enumerate(code):
+            if letter != "-":
+                with pytest.raises(ValueError, match="is no code of this course"):
+                    decode(code[:i] + ("A" if letter != "A" else "B") + code[i + 1 :])
+    with pytest.raises(ValueError, match="is no code"):
+        cu.progress("hello!")
+
+
+def test_progress_that_cannot_be_written_or_read_loses_only_itself(tmp_path, monkeypatch, capsys):
+    (tmp_path / "progress.json").write_text("not json")
+    assert check("dpo.loss", dpo.dpo_loss) == ("pass", None) and "🐢 1 / 7" in str(cu.progress())
+    monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / "progress.json"))  # a file where a folder should be
+    assert check("orpo.loss", orpo.orpo_loss) == ("pass", None)
+    assert "set COURSE_PROGRESS" in capsys.readouterr().out
+
+
+def test_a_teacher_reads_a_class_with_one_command(tmp_path):
+    lines = [f"An Nguyễn {encode({'dpo.loss', 'orpo.loss'})}", "", f"Bo {encode(set())}", "Cy 2222-WRONG"]
+    (tmp_path / "codes.txt").write_text("\n".join(lines), encoding="utf-8")
+    command = [sys.executable, "-m", "course_utils.exercises.progress", str(tmp_path / "codes.txt")]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", env=None, check=True)
+    table = pd.read_csv(pd.io.common.StringIO(done.stdout), index_col="name")
+    assert (
+        table.loc["An Nguyễn", "dpo.loss"] == 1 and table.loc["An Nguyễn", "sum"] == 2 and table.loc["Bo", "sum"] == 0
+    )
+    assert "line 4" in done.stderr and "Cy" not in done.stdout
