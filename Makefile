@@ -2,9 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 POT := .venv/course_utils.pot
+LANGS := $(notdir $(patsubst %/,%,$(wildcard translations/*/)))
 export TRANSFORMERS_VERBOSITY ?= error
 
-.PHONY: lab test notebooks translations samples runs bench
+.PHONY: lab test notebooks translations samples runs bench slug
 
 lab: .venv/ready
 	$(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks
@@ -19,12 +20,18 @@ test: .venv/ready
 notebooks: .venv/ready
 	$(BIN)/python notebooks/execute.py
 
-# Collect the words that course_utils shows, merge them into the catalogues, and compile those.
+# Take new words and paragraphs into the catalogues, compile them, and build every language from them.
 translations: .venv/ready
-	$(BIN)/pybabel -q extract -k _ -k N_ --no-location --sort-output -o $(POT) course_utils
-	for lang in vi; do \
-	  $(BIN)/pybabel -q update --ignore-pot-creation-date --ignore-obsolete -N --no-wrap -i $(POT) -l $$lang -o translations/$$lang/course_utils.po && \
+	$(BIN)/pybabel -q extract -k _ -k N_ --no-location --sort-output -o $(POT) course_utils notebooks/draw.py
+	for lang in $(LANGS); do \
+	  $(BIN)/pybabel -q update --ignore-pot-creation-date --ignore-obsolete --init-missing --no-wrap -i $(POT) -l $$lang -o translations/$$lang/course_utils.po && \
 	  $(BIN)/pybabel -q compile -i translations/$$lang/course_utils.po -o translations/$$lang/course_utils.mo || exit 1; done
+	$(BIN)/python translations/sync.py update
+	$(BIN)/python notebooks/draw.py
+
+# Put the repository's owner/name everywhere: make slug SLUG=owner/name
+slug: .venv/ready
+	$(BIN)/python translations/sync.py slug $(SLUG)
 
 # Write the bundled data and train the bundled models again (about an hour on 2 cores).
 samples: .venv/ready
@@ -34,6 +41,7 @@ samples: .venv/ready
 # Record what the lessons show of three seeds, and the match of ORPO against SFT + DPO (about ten minutes).
 runs: .venv/ready
 	$(BIN)/python data_samples/record_runs.py
+	$(BIN)/python data_samples/record_logs.py
 
 # How fast preference data is read, and whether memory stays flat.
 bench: .venv/ready
