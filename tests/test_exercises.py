@@ -1,12 +1,16 @@
 """Every exercise: the right answer passes, every named mistake is named, nothing a learner does breaks the check."""
 
 import contextlib
+import functools
 import itertools
 import json
 import math
+import re
 import subprocess
 import sys
 import time
+from decimal import Decimal
+from fractions import Fraction
 from types import SimpleNamespace
 
 import numpy as np
@@ -173,7 +177,66 @@ def test_shapes_types_and_infinities_have_their_own_words():
     assert check("dpo.loss", lambda *a: dpo.dpo_loss(*a).unsqueeze(1)) == ("fail", "shape")
     assert check("dpo.loss", lambda *a: dpo.dpo_loss(*a).double()) == ("pass", None)
     assert check("dpo.loss", lambda *a: dpo.dpo_loss(*a).half())[0] == "fail"
-    assert check("orpo.log_odds", lambda x: torch.log(x)) == ("fail", "not_finite")
+    assert check("dpo.loss", lambda *a: dpo.dpo_loss(*a) / (a[0] > -40)) == ("fail", "not_finite")
+    assert check("dpo.loss", lambda *a: dpo.dpo_loss(*(x.half() if hasattr(x, "half") else x for x in a)))[0] == "fail"
+
+
+def test_a_wrong_gradient_is_found_also_where_numbers_are_extreme():
+    def where(pc, pr, rc, rr, beta):
+        margin = dpo.reward_margin(pc, pr, rc, rr, beta)
+        return torch.where(margin > -50, torch.log1p(torch.exp(-margin)), -margin)
+
+    assert check("dpo.loss", where) == ("fail", "wrong_gradient")
+    assert check("dpo.reward_margin", lambda *a: 2 * (m := dpo.reward_margin(*a)) - m.detach()) == (
+        "fail",
+        "wrong_gradient",
+    )
+
+
+def test_right_answers_in_other_forms_pass():
+    def frozen_reference(pc, pr, rc, rr, beta):
+        with torch.no_grad():
+            reference = rc - rr
+        return -F.logsigmoid(beta * (pc - pr - reference))
+
+    class Loss:
+        def __call__(self, pc, pr, rc, rr, beta, unused=None):
+            return F.softplus(-beta * ((pc - rc) - (pr - rr)))
+
+    def by_loops(logits, labels):
+        rows = []
+        for row, label in zip(logits, labels):
+            logps = row.log_softmax(-1)
+            rows.append(
+                sum((logps[t, label[t + 1]] for t in range(len(label) - 1) if label[t + 1] != -100), 0 * row.sum())
+            )
+        return torch.stack(rows)
+
+    for answer in (frozen_reference, Loss(), functools.partial(dpo.dpo_loss)):
+        assert check("dpo.loss", answer) == ("pass", None)
+    assert check("dpo.sequence_logps", by_loops) == ("pass", None)
+    for kind in (torch.tensor, np.float32, Fraction, Decimal):
+        assert check("dpo.win_rate", lambda ours, theirs, kind=kind: kind(dpo.win_rate(ours, theirs))) == ("pass", None)
+    assert check("dpo.diagnose_run", lambda log: np.array([dpo.diagnose_run(log)], dtype=object)[0]) == ("pass", None)
+
+
+def test_answers_of_any_kind_end_in_a_result():
+    for odd in (torch.logit, torch.expm1, max, str, Exception, torch.nn.Linear(2, 2), np.mean):
+        for name in FUNCTIONS:
+            assert check(name, odd)[0] in ("fail", "error")
+    frame = lambda log: pd.DataFrame(log)["rewards/chosen"] < -0.5  # noqa: E731
+    assert check("dpo.diagnose_run", frame)[0] in ("fail", "error")
+    assert check("dpo.win_rate", lambda ours, theirs: 10**400)[0] == "fail"
+    assert (
+        check("dpo.loss", lambda *a: 0) == ("fail", "type")
+        and check("dpo.win_rate", lambda ours, theirs: 0)[0] == "fail"
+    )
+    assert check("dpo.sequence_logps", lambda logits, labels: labels.log_softmax(-1)) == ("error", "exception")
+
+
+def test_an_exercise_does_not_show_its_solution_by_itself():
+    for name, one in EXERCISES.items():
+        assert one.model_answer not in repr(one) and name in repr(one) and len(repr(one)) < 100
 
 
 # Wrong answers that no check was written for.
@@ -209,6 +272,9 @@ BANK = {
         lambda logits, labels: torch.zeros(len(labels)),
         lambda logits, labels: F.cross_entropy(logits[:, :-1].transpose(1, 2), labels[:, 1:], reduction="none").sum(1),
         lambda logits, labels: dpo.sequence_logps(logits / 2, labels),
+        lambda logits, labels: dpo.gathered(logits[:, :-1].softmax(-1).log(), labels[:, 1:]).sum(1),
+        lambda logits, labels: dpo.gathered((logits[:, :-1].softmax(-1) + 1e-8).log(), labels[:, 1:]).sum(1),
+        lambda logits, labels: dpo.sequence_logps(logits[:3], labels[:3]),
     ],
     "dpo.split_dialogue": [
         lambda text: [{"role": "user", "content": text}],
@@ -216,6 +282,13 @@ BANK = {
         lambda text: {"user": text, "assistant": text},
         lambda text: [(m["role"], m["content"]) for m in dpo.split_dialogue(text)],
         lambda text: dpo.split_dialogue(text.replace("\n", " ").replace("  ", "\n\n")),
+        lambda text: [m for m in dpo.split_dialogue(text) if m["content"]],
+        lambda text: [m | {"role": ("user", "assistant")[i % 2]} for i, m in enumerate(dpo.split_dialogue(text))],
+        lambda text: [
+            {"role": {"Human": "user", "Assistant": "assistant"}.get(who, who.lower()), "content": said}
+            for who, said in zip(*[iter(re.split(r"\n\n(\w+): ", text)[1:])] * 2)
+        ],
+        lambda text: dpo.split_dialogue(re.sub(r"(?i)\n\nhuman: ?", "\n\nHuman: ", text)),
     ],
     "dpo.win_rate": [
         lambda ours, theirs: 0.5,
@@ -232,6 +305,9 @@ BANK = {
         lambda log: "rewards/chosen" if log[0]["rewards/chosen"] < 0 else None,
         lambda log: "rewards/chosen" if log[-1]["rewards/rejected"] < -1 else None,
         lambda log: log[-1]["rewards/chosen"] < 0,
+        lambda log: "rewards/chosen" if log[-1]["rewards/chosen"] < -0.05 else None,
+        lambda log: "rewards/chosen" if log[-1]["rewards/chosen"] < log[0]["rewards/chosen"] else None,
+        lambda log: "rewards/chosen" if log in (dpo.recorded_logs()["C"], dpo.recorded_logs()["E"]) else None,
     ],
     "orpo.log_odds": [
         lambda x: torch.logit(x.exp()),
@@ -257,6 +333,8 @@ BANK = {
         lambda nll, c, r, lam: (1 - lam) * nll - lam * F.logsigmoid(orpo.log_odds_ratio(c, r)),
         lambda nll, c, r, lam: nll.mean() - lam * F.logsigmoid(orpo.log_odds_ratio(c, r)),
         lambda nll, c, r, lam: nll - 0.1 * F.logsigmoid(orpo.log_odds_ratio(c, r)),
+        lambda nll, c, r, lam: nll - (lam or 0.1) * F.logsigmoid(orpo.log_odds_ratio(c, r)),
+        lambda nll, c, r, lam: nll - lam * torch.log(torch.sigmoid(orpo.log_odds_ratio(c, r))),
     ],
 }  # fmt: skip
 
@@ -479,7 +557,7 @@ def test_progress_that_cannot_be_written_or_read_loses_only_itself(tmp_path, mon
 def test_a_teacher_reads_a_class_with_one_command(tmp_path):
     lines = [f"An Nguyễn {encode({'dpo.loss', 'orpo.loss'})}", "", f"Bo {encode(set())}", "Cy 2222-WRONG"]
     (tmp_path / "codes.txt").write_text("\n".join(lines), encoding="utf-8")
-    command = [sys.executable, "-m", "course_utils.exercises.progress", str(tmp_path / "codes.txt")]
+    command = [sys.executable, "-m", "course_utils.exercises", str(tmp_path / "codes.txt")]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", env=None, check=True)
     table = pd.read_csv(pd.io.common.StringIO(done.stdout), index_col="name")
     assert (

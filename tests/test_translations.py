@@ -142,7 +142,9 @@ def test_the_glossarys_terms_are_used_and_banned_ones_are_not(row):
         where = f"{name}: {english[:70]!r}"
         words = vietnamese.lower()
         assert not [form for form in banned if re.search(rf"(?<!\w){re.escape(form)}(?!\w)", words)], where
-        if row["enforced"] == "yes" and term_pattern(term).search(re.sub(r"`[^`]*`|{\w+}|\[[^]]*\]\([^)]*\)", "", english)):
+        if row["enforced"] == "yes" and term_pattern(term).search(
+            re.sub(r"`[^`]*`|{\w+}|\[[^]]*\]\([^)]*\)", "", english)
+        ):
             assert any(form in words for form in accepted), where
 
 

@@ -78,7 +78,7 @@ class OutOfTime(BaseException):
     """Stops a learner's code that takes too long; a bare `except Exception` does not catch it."""
 
 
-@dataclass
+@dataclass(repr=False)
 class Exercise:
     """One exercise. `model_answer` is the solution's source, and `why` the line below it."""
 
@@ -89,6 +89,9 @@ class Exercise:
     hints: tuple[str, str, str]
     mistakes: Sequence[Mistake] = ()
     hints_shown: int = field(default=0, init=False)
+
+    def __repr__(self) -> str:
+        return f"{progress.TIERS[self.tier]} {self.name}: .check(answer) · .hint() · .solution()"
 
     def title(self, words: str) -> str:
         return f"{progress.TIERS[self.tier]} {self.name}: {words}"
@@ -103,6 +106,8 @@ class Exercise:
             text = self.diagnose(answer)
         except Found as found:
             outcome, key, text = found.outcome, found.key, found.text
+        except Exception as error:  # an answer of a kind that nobody thought of
+            outcome, key, text = "error", "exception", f"{type(error).__name__}: {safe(error)}"
         else:
             outcome, key = "pass", None
         words = {
@@ -131,6 +136,14 @@ class Exercise:
         return Shown(self.title(_("solution")), _(self.why), self.model_answer)
 
 
+def safe(error: BaseException) -> str:
+    """What an exception says, even if it cannot say it."""
+    try:
+        return str(error)[:300]
+    except Exception:
+        return ""
+
+
 def todo() -> Found:
     return Found("todo", None, _("Write your answer in the cell above, then run it. .hint() helps; .solution() tells."))
 
@@ -141,7 +154,8 @@ def is_stub(function: Callable) -> bool:
         return False
     steps = list(dis.get_instructions(function))
     idle = {"RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST", "COPY_FREE_VARS"}
-    return all(step.opname in idle and step.argval in (None, 0) for step in steps)
+    constants = [step.argval for step in steps if step.opname in ("LOAD_CONST", "RETURN_CONST")]
+    return constants == [None] and all(step.opname in idle for step in steps)
 
 
 def call(function: Callable, arguments: tuple, limit: float | None = None):
@@ -173,16 +187,18 @@ def call(function: Callable, arguments: tuple, limit: float | None = None):
                 seconds=limit or TIME_LIMIT
             ),
         )
-    if isinstance(outcome.get("error"), NotImplementedError):
+    error = outcome.get("error")
+    if isinstance(error, NotImplementedError) and not error.args:  # torch raises it too, with a message
         raise todo()
-    if "error" in outcome:
-        error = outcome["error"]
-        line = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.name == function.__name__]
+    if error is not None:
+        own = getattr(getattr(function, "__code__", None), "co_filename", "site-packages")
+        own = "" if "site-packages" in own or "course_utils" in own else own
+        line = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == own]
         where = _("in line {line} of the cell").format(line=line[-1]) if line else _("outside your function")
         raise Found(
             "error",
             "exception",
-            _("{kind} {where}: {error}").format(kind=type(error).__name__, where=where, error=str(error)[:300]),
+            _("{kind} {where}: {error}").format(kind=type(error).__name__, where=where, error=safe(error)),
         )
     return outcome["value"]
 
@@ -193,10 +209,14 @@ def same(one, other) -> bool:
         return one.shape == other.shape and torch.allclose(
             one.double(), other.double(), rtol=1e-4, atol=1e-5, equal_nan=True
         )
+    if isinstance(one, float) and not isinstance(other, (str, bool)):
+        try:
+            number = float(other)  # of numpy, of torch, a fraction: all the same
+        except (TypeError, ValueError, OverflowError, RuntimeError):
+            return False
+        return math.isclose(one, number, rel_tol=1e-4, abs_tol=1e-5) or (math.isnan(one) and math.isnan(number))
     if isinstance(one, torch.Tensor) or isinstance(other, torch.Tensor):
         return False
-    if isinstance(one, float) and isinstance(other, (int, float)) and not isinstance(other, bool):
-        return math.isclose(one, other, rel_tol=1e-4, abs_tol=1e-5) or (math.isnan(one) and math.isnan(other))
     return type(one) is type(other) and one == other
 
 
@@ -209,13 +229,13 @@ def plain(value) -> str:
     return text if len(text) <= 200 else text[:200] + " …"
 
 
-@dataclass
+@dataclass(repr=False)
 class FunctionExercise(Exercise):
     """An exercise whose answer is a function. `right` computes it; `cases` gives the arguments of each example."""
 
     right: Callable = None
     cases: Callable[[], list[tuple]] = None
-    differentiable: bool = False
+    gradient_of: tuple[int, ...] = ()  # the arguments that a gradient must reach
 
     def diagnose(self, answer) -> str:
         if answer is None or answer is Ellipsis or is_stub(answer):
@@ -229,7 +249,8 @@ class FunctionExercise(Exercise):
         cases = self.cases()
         expected = list(inspect.signature(self.right).parameters)
         try:
-            inspect.signature(answer).bind(*cases[0])
+            with contextlib.suppress(ValueError):  # many functions written in C have no signature
+                inspect.signature(answer).bind(*cases[0])
         except TypeError:
             raise Found(
                 "fail",
@@ -249,8 +270,8 @@ class FunctionExercise(Exercise):
                     "The numbers are right, but your function changes its inputs. Others still need them: make new ones."
                 ),
             )
-        if self.differentiable:
-            self.check_gradient(answer, cases[0])
+        for case in cases if self.gradient_of else ():
+            self.check_gradient(answer, case)
         return _("All {count} examples agree.").format(count=len(cases))
 
     def read(self, result):
@@ -261,11 +282,16 @@ class FunctionExercise(Exercise):
         """Which mistake gives these results; in general words if none does."""
         if any(result is None for result in results):
             return Found("fail", "no_return", _("It returns nothing. Is there a `return`?"))
-        for mistake in self.mistakes:
-            if mistake.wrong and all(
-                same(mistake.wrong(*copy.deepcopy(case)), result) for case, result in zip(cases, results)
-            ):
-                return self.mistake(mistake.key)
+        agrees = [(case, result, want) for case, result, want in zip(cases, results, wanted) if all_finite(result)]
+        for some in (list(zip(cases, results, wanted)), agrees):
+            for mistake in self.mistakes if some else ():
+                if mistake.wrong and all(
+                    same(mistake.wrong(*copy.deepcopy(case)), result) for case, result, _want in some
+                ):
+                    return self.mistake(mistake.key)
+        if agrees and len(agrees) < len(cases) and all(same(want, result) for _case, result, want in agrees):
+            text = _("Some results are infinite or not a number. Think of very large and very small inputs.")
+            return Found("fail", "not_finite", text)
         for want, got in zip(wanted, results):
             if isinstance(want, torch.Tensor) and not isinstance(got, torch.Tensor):
                 text = _("It returns a {kind}; expected a tensor, so that gradients can flow through it.")
@@ -273,29 +299,32 @@ class FunctionExercise(Exercise):
             if isinstance(want, torch.Tensor) and want.shape != got.shape:
                 text = _("Shape: got {got}, expected {want}, one number for each row of the batch.")
                 return Found("fail", "shape", text.format(got=tuple(got.shape), want=tuple(want.shape)))
-            if isinstance(want, torch.Tensor) and not got.isfinite().all():
-                text = _("Some results are infinite or not a number. Think of very large and very small inputs.")
-                return Found("fail", "not_finite", text)
+            if isinstance(got, torch.Tensor) and got.dtype in (torch.float16, torch.bfloat16):
+                text = _("It computes in 16 bits, which lose digits. Stay in the precision of the inputs.")
+                return Found("fail", "precision", text)
         want, got = next((w, g) for w, g in zip(wanted, results) if not same(w, g))
         text = _("In one example it gives {got}; expected {want}. It is none of the usual mistakes; try .hint().")
         return Found("fail", None, text.format(got=plain(got), want=plain(want)))
 
     def check_gradient(self, answer, case) -> None:
-        """Raise Found unless the gradient arrives at every tensor of numbers."""
+        """Raise Found unless the right gradient arrives where it must."""
         case = copy.deepcopy(case)
-        inputs = [one.requires_grad_() for one in case if isinstance(one, torch.Tensor) and one.is_floating_point()]
+        inputs = [case[i].requires_grad_() for i in self.gradient_of]
         output = call(answer, case)
-        wanted = torch.autograd.grad(self.right(*case).sum(), inputs, allow_unused=True)
+        wanted = torch.autograd.grad(self.right(*case).sum(), inputs)
         try:
             found = torch.autograd.grad(output.sum(), inputs, allow_unused=True)
         except RuntimeError:
             found = [None] * len(inputs)
-        for want, got in zip(wanted, found):
-            if want is not None and (got is None or not same(want, got)):
-                raise Found(
-                    "fail",
-                    "no_gradient",
-                    _(
-                        "The numbers are right, but no gradient flows back. Avoid .item(), .detach(), numpy and no_grad."
-                    ),
-                )
+        if any(got is None for got in found):
+            text = _("The numbers are right, but no gradient flows back. Avoid .item(), .detach(), numpy and no_grad.")
+            raise Found("fail", "no_gradient", text)
+        if not all(map(same, wanted, found)):
+            text = _(
+                "The numbers are right, but the gradient is not: something is detached, rounded or infinite on the way."
+            )
+            raise Found("fail", "wrong_gradient", text)
+
+
+def all_finite(result) -> bool:
+    return not isinstance(result, torch.Tensor) or bool(result.isfinite().all())

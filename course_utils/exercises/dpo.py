@@ -34,6 +34,8 @@ def dialogues() -> list[tuple]:
         ("\n\nHuman: One\n\nAssistant: two\n\nHuman: three\n\nAssistant: four",),
         ("\n\nHuman: What does Human: mean?\n\nIt stands here.\n\nAssistant: A turn by a\nHuman: you.",),
         ("\n\nHuman:  Xin chào \n\nAssistant: Chào bạn!\n",),
+        ("\n\nHuman: Cake?\n\nAssistant: Sure.\n\nIngredients: eggs\n\nhuman: no\n\nHuman:no\n \nHuman: no",),
+        ("\n\nHuman: One\n\nHuman: two\n\nAssistant: \nthree\n\nAssistant: \n\nHuman: four",),
     ]
 
 
@@ -133,9 +135,11 @@ def logits_and_labels() -> list[tuple]:
     labels = [
         [[-100, -100, 3, 1, 4, -100], [-100, 2, 2, 6, 0, 5], [-100, -100, -100, -100, 1, 3]],
         [[-100, 0, -100, 4, 2]],
-        [[5, 1, 0, -100], [2, 6, 3, 3]],
+        [[5, 1, 0, -100], [2, 6, 3, 3], [-100, -100, -100, -100], [0, 1, 2, 3], [6, 5, -100, 4]],
     ]
-    return [(2 * torch.randn(len(rows), len(rows[0]), 7, generator=generator), torch.tensor(rows)) for rows in labels]
+    cases = [(2 * torch.randn(len(rows), len(rows[0]), 7, generator=generator), torch.tensor(rows)) for rows in labels]
+    long = torch.randint(0, 11, (2, 9), generator=generator)
+    return [*cases, (90 * torch.randn(2, 9, 11, generator=generator), long)]
 
 
 def gathered(logps, labels):
@@ -243,7 +247,7 @@ SEQUENCE_LOGPS = FunctionExercise(
     ],
     right=sequence_logps,
     cases=logits_and_labels,
-    differentiable=True,
+    gradient_of=(0,),
 )
 
 # ---------------------------------------------------------------- dpo.reward_margin and dpo.loss
@@ -325,6 +329,9 @@ BETA_DIVIDES = N_("You divide by β. Then a higher β would make every move coun
 NO_REJECTED = N_("The rejected answer does not enter. A preference is about two answers: one is better than the other.")
 AVERAGED = N_("The rows of the batch are averaged. Return one number for each pair; the trainer averages.")
 
+BETA_ON_ONE = N_("β multiplies one reward only. Both rewards are on the same scale: mind the brackets.")
+ADDED = N_("You add the two rewards. A margin is the lead of one over the other.")
+
 REWARD_MARGIN = FunctionExercise(
     "dpo.reward_margin",
     "turtle",
@@ -349,9 +356,10 @@ REWARD_MARGIN = FunctionExercise(
         Mistake("beta_twice", BETA_TWICE, change(reward_margin, beta_squared)),
         Mistake("beta_divides", BETA_DIVIDES, change(reward_margin, divided_by_beta)),
         Mistake("no_rejected", NO_REJECTED, change(reward_margin, chosen_only)),
+        Mistake("beta_on_one", BETA_ON_ONE, lambda pc, pr, rc, rr, beta: beta * (pc - rc) - (pr - rr)),
         Mistake(
             "added",
-            N_("You add the two rewards. A margin is the lead of one over the other."),
+            ADDED,
             lambda pc, pr, rc, rr, beta: beta * (pc - rc) + beta * (pr - rr),
         ),
         Mistake(
@@ -368,7 +376,7 @@ REWARD_MARGIN = FunctionExercise(
     ],
     right=reward_margin,
     cases=four_logps,
-    differentiable=True,
+    gradient_of=(0, 1),
 )
 
 LOSS = FunctionExercise(
@@ -411,6 +419,15 @@ LOSS = FunctionExercise(
             lambda pc, pr, rc, rr, beta: beta * dpo_loss(pc, pr, rc, rr, 1.0),
         ),
         Mistake("no_rejected", NO_REJECTED, change(dpo_loss, chosen_only)),
+        Mistake("beta_on_one", BETA_ON_ONE, lambda pc, pr, rc, rr, beta: -F.logsigmoid(beta * (pc - rc) - (pr - rr))),
+        Mistake("added", ADDED, lambda pc, pr, rc, rr, beta: -F.logsigmoid(beta * (pc - rc + pr - rr))),
+        Mistake(
+            "margin_only",
+            N_(
+                "You return the margin itself. It says how far the chosen answer is ahead; a loss must fall as that grows, and more and more slowly."
+            ),
+            reward_margin,
+        ),
         Mistake(
             "no_log",
             N_(
@@ -453,7 +470,7 @@ LOSS = FunctionExercise(
     ],
     right=dpo_loss,
     cases=four_logps,
-    differentiable=True,
+    gradient_of=(0, 1),
 )
 
 # ---------------------------------------------------------------- dpo.win_rate
@@ -467,7 +484,7 @@ def win_rate(ours, theirs):
 def grades() -> list[tuple]:
     return [
         ([2, 2, 1, 0, 2, 1, 2], [1, 2, 1, 2, 0, 2, 0]),
-        ([1, 1, 0], [1, 1, 0]),
+        ([1, 1, 0], [1, 1, 2]),
         ([0, 2, 2, 1], [2, 2, 1, 0]),
         ([0, 1, 0], [2, 1, 1]),
     ]
@@ -511,9 +528,7 @@ WIN_RATE = FunctionExercise(
             N_(
                 "You divide by the prompts that were decided. Two models that are nearly always equal would look worlds apart, and two that always are would divide by zero."
             ),
-            lambda ours, theirs: (
-                shares(ours, theirs)[0] / (1 - shares(ours, theirs)[1]) if shares(ours, theirs)[1] < 1 else 0.0
-            ),
+            lambda ours, theirs: shares(ours, theirs)[0] / (1 - shares(ours, theirs)[1]),
         ),
         Mistake(
             "swapped",
@@ -562,15 +577,19 @@ def recorded_logs() -> dict[str, list[dict]]:
     return json.loads((SAMPLES / "logs.json").read_text(encoding="utf-8"))
 
 
-def tripled(log: list[dict]) -> list[dict]:
-    """The same run with rewards on another scale, as a larger β would give them."""
-    return [
-        {key: 3 * value if key.startswith("rewards/") and "acc" not in key else value for key, value in entry.items()}
-        for entry in log
-    ]
+def example_logs() -> list[list[dict]]:
+    """The recorded logs; and some of them shorter, on another scale of rewards, or with a dip at the very end."""
+    logs = recorded_logs()
+
+    def scaled(log, factor):
+        rewards = ("rewards/margins", "rewards/chosen", "rewards/rejected")
+        return [entry | {key: factor * entry[key] for key in rewards} for entry in log]
+
+    dip = logs["F"][:-1] + [logs["F"][-1] | {"rewards/chosen": -0.9}]
+    return [*logs.values(), scaled(logs["B"], 3), dip, logs["A"][:35], logs["C"][:50], logs["E"][:45]]
 
 
-@dataclass
+@dataclass(repr=False)
 class DiagnoseRun(FunctionExercise):
     """Any rule passes that finds the ruined runs and names the curve that gives them away."""
 
@@ -587,14 +606,16 @@ class DiagnoseRun(FunctionExercise):
         for result in results:
             if isinstance(result, str) and result in told:
                 return self.mistake(told[result])
-            if result not in (None, "rewards/chosen"):
+            if result is not None and not (isinstance(result, str) and result == "rewards/chosen"):
                 text = _("It returned {got}; expected None for a sound run, or the name of the curve that tells.")
                 return Found("fail", "unknown_sign", text.format(got=repr(result)))
-        flagged = any(result and not want for want, result in zip(wanted, results))
+        flagged = any(result is not None and want is None for want, result in zip(wanted, results))
         return self.mistake("flags_sound" if flagged else "misses_ruined")
 
     def read(self, result):
-        return "rewards/chosen" if result == "logps/chosen" else result  # the log-probability tells as much
+        if isinstance(result, str):
+            result = str(result).replace("logps/chosen", "rewards/chosen")  # the log-probability tells as much
+        return result
 
 
 DIAGNOSE_RUN = DiagnoseRun(
@@ -613,10 +634,10 @@ DIAGNOSE_RUN = DiagnoseRun(
         Mistake("loss", N_("You go by the loss. It sees the margin and nothing else, so it is content with a ruined model too.")),
         Mistake("rejected", N_("The rejected answers fall in sound runs too; that is what the loss asks for. Which other curve should not follow them?")),
         Mistake("flags_sound", N_("You call a sound run ruined. Chosen rewards may dip a little, above all with a large β: compare the fall with the margin.")),
-        Mistake("misses_ruined", N_("A ruined run gets past you. Look at the end of the log, not at its beginning, and at the rewards of the chosen answers.")),
+        Mistake("misses_ruined", N_("A ruined run gets past you. Look at the rewards of the chosen answers over the last steps, and compare their fall with the margin, not with a fixed number.")),
     ],
     right=diagnose_run,
-    cases=lambda: [(log,) for log in [*recorded_logs().values(), tripled(recorded_logs()["B"])]],
+    cases=lambda: [(log,) for log in example_logs()],
 )  # fmt: skip
 
 # ---------------------------------------------------------------- dpo.own_dataset

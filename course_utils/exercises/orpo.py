@@ -21,7 +21,7 @@ def log_odds(mean_logps):
 
 
 def some_means() -> list[tuple]:
-    return [(torch.tensor(values),) for values in ([-0.1, -1.0, -3.0], [-0.7], [-1e-9, -1e-6, -30.0, -0.01])]
+    return [(torch.tensor(values),) for values in ([-0.1, -1.0, -3.0], [-0.7], [-1e-9, -1e-6, -30.0, -100.0])]
 
 
 AVERAGED = N_("The rows of the batch are averaged. Return one number for each pair; the trainer averages.")
@@ -30,6 +30,17 @@ PROBABILITY_RATIO = N_(
     "moves, the odds grow elevenfold."
 )
 BASE_TWO = N_("You use the logarithm to base 2. The paper, PyTorch and TRL use the natural one.")
+
+CANCELS = N_(
+    "Right on paper. But in single precision 1 - exp(log P) loses its digits when P is near 1, and is 0 for "
+    "text that the model knows well: the odds become infinite, the weights NaN. (log1p does not help: it "
+    "is exact where its argument is near 0, not near -1.)"
+)
+
+
+def naive_ratio(c, r):
+    return (c - torch.log(1 - c.exp())) - (r - torch.log(1 - r.exp()))
+
 
 LOG_ODDS = FunctionExercise(
     "orpo.log_odds",
@@ -47,11 +58,7 @@ LOG_ODDS = FunctionExercise(
     [
         Mistake(
             "cancels",
-            N_(
-                "Right on paper. But in single precision 1 - exp(log P) loses its digits when P is near 1, and is 0 for "
-                "text that the model knows well: the odds become infinite, the weights NaN. (log1p does not help: it "
-                "is exact where its argument is near 0, not near -1.)"
-            ),
+            CANCELS,
             lambda x: x - torch.log(1 - x.exp()),
         ),
         Mistake(
@@ -86,7 +93,7 @@ LOG_ODDS = FunctionExercise(
     ],
     right=log_odds,
     cases=some_means,
-    differentiable=True,
+    gradient_of=(0,),
 )
 
 # ---------------------------------------------------------------- orpo.log_odds_ratio, orpo.delta and orpo.loss
@@ -104,9 +111,10 @@ def log_odds_ratio(chosen_mean_logps, rejected_mean_logps):
 def delta(chosen_mean_logps, rejected_mean_logps):
     import torch
 
-    log_ratio = chosen_mean_logps - rejected_mean_logps
-    log_ratio = log_ratio - torch.log(torch.expm1(chosen_mean_logps) / torch.expm1(rejected_mean_logps))
-    return 1 / (1 + log_ratio.exp())
+    def log_odds(mean_logps):
+        return mean_logps - torch.log(-torch.expm1(mean_logps))
+
+    return torch.sigmoid(log_odds(rejected_mean_logps) - log_odds(chosen_mean_logps))
 
 
 def orpo_loss(nll, chosen_mean_logps, rejected_mean_logps, lam):
@@ -124,12 +132,13 @@ def two_means() -> list[tuple]:
     return [
         (torch.tensor([-0.1, -1.0, -0.4]), torch.tensor([-0.3, -0.6, -2.0])),
         (torch.tensor([-0.25]), torch.tensor([-0.2])),
-        (torch.tensor([-1e-6, -3.0]), torch.tensor([-4.0, -0.02])),
+        (torch.tensor([-1e-6, -1e-9, -100.0]), torch.tensor([-4.0, -1e-9, -0.02])),
+        (torch.tensor([-0.5, -90.0]), torch.tensor([-0.3, -1e-9])),
     ]
 
 
 def with_nll() -> list[tuple]:
-    extra = [([0.9, 1.4, 0.6], 0.3), ([2.2], 0.1), ([0.05, 1.7], 2.5)]
+    extra = [([0.9, 1.4, 0.6], 0.3), ([2.2], 0.1), ([0.05, 1.7, 0.4], 2.5), ([1.1, 0.2], 0.0)]
     return [(torch.tensor(nll), *means, lam) for (nll, lam), means in zip(extra, two_means())]
 
 
@@ -175,11 +184,12 @@ LOG_ODDS_RATIO = FunctionExercise(
             lambda c, r: (c - r) + (torch.log(-torch.expm1(c)) - torch.log(-torch.expm1(r))),
         ),
         Mistake("base_two", BASE_TWO, lambda c, r: log_odds_ratio(c, r) / math.log(2)),
+        Mistake("cancels", CANCELS, naive_ratio),
         Mistake("averaged", AVERAGED, lambda c, r: log_odds_ratio(c, r).mean()),
     ],
     right=log_odds_ratio,
     cases=two_means,
-    differentiable=True,
+    gradient_of=(0, 1),
 )
 
 DELTA = FunctionExercise(
@@ -217,6 +227,7 @@ DELTA = FunctionExercise(
             N_("That is the log of δ, or its negative. The gradient is weighted with δ itself."),
             lambda c, r: F.logsigmoid(-log_odds_ratio(c, r)),
         ),
+        Mistake("cancels", CANCELS, lambda c, r: torch.sigmoid(-naive_ratio(c, r))),
         Mistake("averaged", AVERAGED, lambda c, r: delta(c, r).mean()),
     ],
     right=delta,
@@ -301,11 +312,12 @@ LOSS = FunctionExercise(
             BASE_TWO,
             lambda nll, c, r, lam: nll - lam * F.logsigmoid(log_odds_ratio(c, r)) / math.log(2),
         ),
+        Mistake("cancels", CANCELS, lambda nll, c, r, lam: nll - lam * F.logsigmoid(naive_ratio(c, r))),
         Mistake("averaged", AVERAGED, lambda *arguments: orpo_loss(*arguments).mean()),
     ],
     right=orpo_loss,
     cases=with_nll,
-    differentiable=True,
+    gradient_of=(0, 1, 2),
 )
 
 # ---------------------------------------------------------------- orpo.loss_weights

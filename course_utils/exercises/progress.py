@@ -2,7 +2,7 @@
 
 The file is `progress.json` in the folder that COURSE_PROGRESS names, else in `.preference_course` in the home folder;
 never in the course's own folder. A teacher reads a class's codes, one "name code" a line, with
-`python -m course_utils.exercises.progress codes.txt`.
+`python -m course_utils.exercises codes.txt`.
 """
 
 import html
@@ -131,7 +131,3 @@ def main(path: str) -> None:
                 continue
             rows[who.strip() or str(number)] = {name: int(name in passed) for name in bits()} | {"sum": len(passed)}
     print(pd.DataFrame(rows).T.rename_axis("name").to_csv(), end="")
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
