@@ -282,16 +282,15 @@ class FunctionExercise(Exercise):
         """Which mistake gives these results; in general words if none does."""
         if any(result is None for result in results):
             return Found("fail", "no_return", _("It returns nothing. Is there a `return`?"))
-        agrees = [(case, result, want) for case, result, want in zip(cases, results, wanted) if all_finite(result)]
-        for some in (list(zip(cases, results, wanted)), agrees):
-            for mistake in self.mistakes if some else ():
-                if mistake.wrong and all(
-                    same(mistake.wrong(*copy.deepcopy(case)), result) for case, result, _want in some
-                ):
-                    return self.mistake(mistake.key)
-        if agrees and len(agrees) < len(cases) and all(same(want, result) for _case, result, want in agrees):
+        every = list(zip(cases, results, wanted))
+        finite = [one for one in every if all_finite(one[1])]
+        if key := self.made(every):
+            return self.mistake(key)
+        if finite and len(finite) < len(every) and all(same(want, result) for _case, result, want in finite):
             text = _("Some results are infinite or not a number. Think of very large and very small inputs.")
             return Found("fail", "not_finite", text)
+        if key := self.made(finite):
+            return self.mistake(key)
         for want, got in zip(wanted, results):
             if isinstance(want, torch.Tensor) and not isinstance(got, torch.Tensor):
                 text = _("It returns a {kind}; expected a tensor, so that gradients can flow through it.")
@@ -305,6 +304,15 @@ class FunctionExercise(Exercise):
         want, got = next((w, g) for w, g in zip(wanted, results) if not same(w, g))
         text = _("In one example it gives {got}; expected {want}. It is none of the usual mistakes; try .hint().")
         return Found("fail", None, text.format(got=plain(got), want=plain(want)))
+
+    def made(self, examples) -> str | None:
+        """The mistake that gives the results of all these examples, if any."""
+        for mistake in self.mistakes if examples else ():
+            if mistake.wrong and all(
+                same(mistake.wrong(*copy.deepcopy(case)), result) for case, result, _want in examples
+            ):
+                return mistake.key
+        return None
 
     def check_gradient(self, answer, case) -> None:
         """Raise Found unless the right gradient arrives where it must."""
