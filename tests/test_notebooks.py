@@ -1,12 +1,19 @@
 """What holds of the notebooks as files. That they run, and print what is committed, nbval tests."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 
 ROOT = Path(__file__).parents[1] / "notebooks"
+sys.path.insert(0, str(ROOT.parent / "translations"))
+
+from sync import slug_of  # noqa: E402
+
 LESSONS = sorted(path.name for path in (ROOT / "en").glob("*.ipynb"))
 LANGUAGES = sorted(path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith((".", "_")))
 ALL = [(lang, name) for lang in LANGUAGES for name in LESSONS]
@@ -91,3 +98,26 @@ def test_every_figure_has_alternative_text(lang, name):
         if "data" in o and "<img" in o.data.get("text/html", "")
     ]
     assert shown and all(re.search(r'<img alt="[^"]{20,}"', html) for html in shown)
+
+
+@pytest.mark.parametrize(("lang", "name"), ALL)
+def test_in_colab_the_set_up_cell_fetches_the_course_and_only_trl(lang, name, tmp_path, monkeypatch):
+    """Colab itself is not here: git and pip are recorded, and the clone is a link to this folder."""
+    called = []
+
+    def run(command, check):
+        called.append(command)
+        if command[0] == "git":
+            os.symlink(ROOT.parent, command[-1])
+
+    monkeypatch.setitem(sys.modules, "google.colab", object())
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
+    source = next(cell.source for cell in cells(lang, name) if cell.id == "setup").replace("/content/", f"{tmp_path}/")
+    for _again in range(2):
+        names = {}
+        exec(source, names)
+        assert names["setup"].lang == lang and Path("../../data_samples").is_dir()
+    assert [command[0] for command in called] == ["git", sys.executable]  # the second time all is there
+    assert called[1][-1].startswith("trl==") and called[0][-2] == f"https://github.com/{slug_of(ROOT.parent)}"
