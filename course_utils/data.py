@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 from jinja2 import TemplateError
+from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from .i18n import _
@@ -182,11 +183,19 @@ def other_prompts(source, split: str, other, report: Report, layout: str, column
     if other is not None:
         theirs, pairs = open_pairs(other, split, None, "auto", {})
         report.other = theirs.source if isinstance(other, (str, Path)) else "other"
-    elif other_split := counterpart(source, split):
-        theirs, pairs = open_pairs(source, other_split, None, layout, columns)
-        report.other = other_split
-    else:
+        return prompts_of(pairs)
+    if (other_split := counterpart(source, split)) is None:
         return set()
+    try:
+        found = prompts_of(open_pairs(source, other_split, None, layout, columns)[1])
+    except (ValueError, OSError) as error:  # nobody asked for it, so it only costs the comparison
+        report.not_compared = f"{other_split}: {error}"
+        return set()
+    report.other = other_split
+    return found
+
+
+def prompts_of(pairs: Iterable[Pair]) -> set[int]:
     return {key(chosen[:-1]) for _rows, chosen, _rejected, fault in pairs if not fault}
 
 
@@ -237,11 +246,17 @@ def load_preferences(
     report, pairs = open_pairs(source, split, limit, layout, columns)
     elsewhere = other_prompts(source, split, other, report, layout, columns)
     if tokenizer is not None:
+        if tokenizer.chat_template is None:
+            raise ValueError(_("the tokenizer has no chat template; take that of an instruct model, or set one"))
         report.max_length = max_length or tokenizer.model_max_length
     seen: set[int] = set()
     chosen_lengths, rejected_lengths = array("L"), array("L")
     path = Path(tempfile.mkdtemp(dir=scratch().name)) / "pairs.arrow"
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, SCHEMA) as writer:
+    with (
+        pa.OSFile(str(path), "wb") as file,
+        pa.ipc.new_stream(file, SCHEMA) as writer,
+        tqdm(desc=report.source, unit=" rows", delay=3, mininterval=1, ncols=88) as bar,
+    ):
         while batch := list(islice(pairs, BATCH)):
             out = []
             for rows, chosen, rejected, _fault in keep(batch, report, tokenizer):
@@ -258,6 +273,7 @@ def load_preferences(
                 rejected_lengths.append(len(rejected[-1]["content"]))
                 out.append({"prompt": chosen[:-1], "chosen": chosen[-1:], "rejected": rejected[-1:]})
             writer.write_batch(pa.RecordBatch.from_pylist(out, schema=SCHEMA))
+            bar.update(len(batch))
     report.dropped = {fault: sorted(rows) for fault, rows in report.dropped.items()}
     if not report.kept:
         raise ValueError(_("{name}: no row is left").format(name=report.source) + f"\n{report}")

@@ -33,9 +33,9 @@ class Report:
 
     `read` = `kept` + `joined` + all in `dropped`, which lists row numbers by reason. `joined` counts rows that
     gave their one answer to another row's pair. Kept, but worth a look: `duplicates` repeat an earlier pair,
-    `contradictions` prefer what an earlier pair rejects, `leaked` have a prompt that stands in `other` too,
-    `cut` do not fit `max_length` whole. Lengths are medians in characters; `longer`, `shorter` and `equal` count
-    the chosen answers beside the rejected ones.
+    `contradictions` prefer what an earlier pair rejects, `leaked` have a prompt that stands in `other` too
+    (`not_compared` says why that split could not be read), `cut` do not fit `max_length` whole. Lengths are medians
+    in characters; `longer`, `shorter` and `equal` count the chosen answers beside the rejected ones.
     """
 
     source: str
@@ -48,6 +48,7 @@ class Report:
     contradictions: list[int] = field(default_factory=list)
     leaked: list[int] = field(default_factory=list)
     other: str | None = None
+    not_compared: str = ""
     cut: list[int] = field(default_factory=list)
     max_length: int | None = None
     chosen_length: float = 0.0
@@ -105,6 +106,7 @@ class Report:
                     longer=shares[0], shorter=shares[1]
                 ),
             ),
+            *([("⚠ " + _("prompts not compared"), "", self.not_compared)] if self.not_compared else []),
             *([(_("columns not used"), f"{len(self.unused)}", ", ".join(self.unused))] if self.unused else []),
         ]
 

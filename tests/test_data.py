@@ -1,5 +1,6 @@
 """Sources, reports and bad input. What each layout makes of a row is in test_layouts."""
 
+import copy
 import gzip
 import json
 import tracemalloc
@@ -159,6 +160,22 @@ def test_train_and_test_of_a_folder_are_compared(tmp_path):
     assert "⚠ prompt also in “test”" in str(cu.load_preferences(tmp_path)[1])
 
 
+def test_a_broken_other_split_costs_only_the_comparison(tmp_path):
+    write(tmp_path / "train.csv", TABLE.to_csv(index=False))
+    write(tmp_path / "test.csv", "a,b\n1,2\n")
+    data, report = cu.load_preferences(tmp_path)
+    assert (
+        len(data) == 2 and report.other is None and "⚠ prompts not compared (test: test.csv: the columns" in str(report)
+    )
+
+
+def test_a_tokenizer_without_chat_template_is_named(small):
+    tokenizer = copy.deepcopy(small[1])
+    tokenizer.chat_template = None
+    with pytest.raises(ValueError, match="has no chat template"):
+        cu.load_preferences([GOOD], tokenizer=tokenizer)
+
+
 @pytest.mark.parametrize(
     ("longer", "shorter", "bias"), [(65, 35, True), (35, 65, True), (55, 45, False), (4, 1, False), (0, 0, False)]
 )
@@ -181,8 +198,6 @@ def test_prompts_without_room_are_left_out_and_cut_answers_counted(small):
 
 
 def test_messages_that_the_template_refuses_are_counted(small):
-    import copy
-
     tokenizer = copy.deepcopy(small[1])
     tokenizer.chat_template = (
         "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
@@ -205,8 +220,6 @@ def test_trainers_take_the_output_unchanged(small, tmp_path, monkeypatch, name):
     args = config(
         output_dir=str(tmp_path), max_steps=1, per_device_train_batch_size=2, use_cpu=True, bf16=False, report_to="none"
     )
-    import copy
-
     trainer = trainer_class(copy.deepcopy(model), args=args, train_dataset=data, processing_class=tokenizer)
     trainer.train()
     assert trainer.state.log_history[-1]["train_loss"] > 0
