@@ -3,9 +3,11 @@
 from .data import load_preferences
 from .evaluation import generate, judge_all, score_table, share, side_by_side, win_rate
 from .exercises import ex, progress
+from .launch import write_run
 from .losses import dpo_loss, implicit_reward, log_odds, log_odds_ratio, mean_logps, orpo_loss, sequence_logps
 from .models import load_model
 from .plotting import plot_orpo_terms, plot_reward_margins, plot_sweep, plot_verdicts, plot_win_rates, show
+from .saving import push_run, save_run
 from .start import start
 from .training import train_dpo, train_orpo, train_sft
 from .world import judge
@@ -29,6 +31,8 @@ __all__ = [
     "plot_verdicts",
     "plot_win_rates",
     "progress",
+    "push_run",
+    "save_run",
     "score_table",
     "sequence_logps",
     "share",
@@ -39,4 +43,5 @@ __all__ = [
     "train_orpo",
     "train_sft",
     "win_rate",
+    "write_run",
 ]

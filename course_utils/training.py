@@ -2,20 +2,29 @@
 
 Every function takes a model, leaves it as it was, and returns a `Run` with a trained copy. So the model
 before training is always at hand: to compare with, and as DPO's reference.
+
+Long runs: the first interrupt of the kernel (■ in Jupyter, Ctrl-C) ends the training after the step at hand, and
+the run so far comes back. With `save_strategy="steps"` TRL keeps checkpoints in `output_dir`, and with
+`resume_from_checkpoint=True` the same cell goes on from the last one, or begins if there is none.
 """
 
 import copy
 import math
 import os
 import random
+import signal
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from datasets import Dataset
 from peft import LoraConfig
 from tqdm import tqdm
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainerCallback
+from transformers.trainer_utils import get_last_checkpoint
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
@@ -26,21 +35,48 @@ from .i18n import _
 
 @dataclass
 class Run:
-    """What a training leaves: the trained `model`, TRL's `log_history` as `log`, untouched, and `tokens`.
+    """What a training leaves: the trained `model`, TRL's `log_history` as `log`, untouched, and what it came from.
 
-    tokens: how many the trained model read, forward and backward, prompts and both answers, padding not counted.
+    tokens: how many the trained model read since it was last started, forward and backward, prompts and both
+    answers, padding not counted. finished: False when it was interrupted. args: its settings.
     """
 
     model: PreTrainedModel
     log: list[dict]
     tokens: int
+    finished: bool
+    tokenizer: PreTrainedTokenizerBase
+    args: SFTConfig | DPOConfig | ORPOConfig
+
+
+@contextmanager
+def first_interrupt() -> Iterator[threading.Event]:
+    """An event that the first interrupt sets, instead of breaking off; the second one breaks off as usual."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # where no interrupt arrives
+        yield asked
+        return
+
+    def ask(_number, _frame):
+        asked.set()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class Watch(TrainerCallback):
-    """Show progress with the loss and the reward margin, and stop at the first number that is none."""
+    """Show progress with the loss and the reward margin; stop when asked to, and at the first number that is none."""
+
+    def __init__(self, interrupt: threading.Event):
+        self.interrupt = interrupt
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self.bar = tqdm(total=state.max_steps, mininterval=1, ncols=88)
+        hidden = not state.is_world_process_zero
+        self.bar = tqdm(initial=state.global_step, total=state.max_steps, mininterval=1, ncols=88, disable=hidden)
 
     def on_log(self, args, state, control, logs, **kwargs):
         for name, value in logs.items():
@@ -56,6 +92,9 @@ class Watch(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         self.bar.update(1)
+        if self.interrupt.is_set():
+            control.should_training_stop = True
+            control.should_save = args.save_strategy != "no"
 
     def on_train_end(self, args, state, control, **kwargs):
         self.bar.close()
@@ -93,8 +132,8 @@ def fitting_rows(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_lengt
     return dataset.select(kept)
 
 
-def shuffle_by_length(dataset: Dataset, batch_size: int, seed: int) -> Dataset:
-    """Shuffle tokenized rows so that each batch holds rows of like length: less padding, a third faster.
+def length_order(dataset: Dataset, batch_size: int, seed: int) -> list[int]:
+    """A random order of tokenized rows in which each batch holds rows of like length: less padding, a third faster.
 
     TRL's own "group_by_length" goes from long to short every 50 batches, and the curves with it.
     """
@@ -109,7 +148,7 @@ def shuffle_by_length(dataset: Dataset, batch_size: int, seed: int) -> Dataset:
         for i in sorted(order[start : start + chunk], key=lengths.__getitem__)
     ]
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    return dataset.select([i for batch in rng.sample(batches, len(batches)) for i in batch])
+    return [i for batch in rng.sample(batches, len(batches)) for i in batch]
 
 
 def one_end_token(dataset: Dataset, end_token: int) -> Dataset:
@@ -141,8 +180,8 @@ def count_tokens(model: PreTrainedModel):
     return counter, model.register_forward_pre_hook(count, with_kwargs=True)
 
 
-def run_trainer(trainer_class, model, tokenizer, dataset, args, peft_config, **extra) -> Run:
-    """Train a copy of `model` with a TRL trainer."""
+def make_trainer(trainer_class, model, tokenizer, dataset, args, peft_config, interrupt) -> tuple[Trainer, Dataset]:
+    """A TRL trainer of a copy of `model`, and the rows in the order in which it reads them."""
     if peft_config is None and model.dtype != torch.float32:
         raise ValueError(
             _(
@@ -153,33 +192,61 @@ def run_trainer(trainer_class, model, tokenizer, dataset, args, peft_config, **e
     args = copy.copy(args)
     args.logging_nan_inf_filter = False  # a NaN is an error, never a 0.0
     args.disable_tqdm = True  # Watch draws the progress
-    args.train_sampling_strategy = "sequential"  # shuffle_by_length shuffles
+    if trainer_class is ORPOTrainer:
+        args.max_length = args.max_length or min(512, tokenizer.model_max_length)  # what TRL would take for None
+        args.remove_unused_columns = False  # TRL would do the same, with a warning
+    in_order = args.train_sampling_strategy == "sequential"
+    args.train_sampling_strategy = "sequential"  # length_order shuffles
+    reference = {"ref_model": model} if trainer_class is DPOTrainer and peft_config is None else {}
+    rows = fitting_rows(dataset, tokenizer, args.max_length)
     trainer = trainer_class(
         model=fresh_copy(model),
         args=args,
-        train_dataset=fitting_rows(dataset, tokenizer, args.max_length),
+        train_dataset=rows,
         processing_class=tokenizer,
-        peft_config=peft_config,
-        callbacks=[Watch()],
-        **extra,
+        peft_config=copy.deepcopy(peft_config),  # PEFT fills it in
+        callbacks=[Watch(interrupt)],
+        **reference,
     )
-    rows = trainer.train_dataset
-    if trainer_class is ORPOTrainer:
-        rows = one_end_token(rows, tokenizer.eos_token_id)
-    batch_size = args.train_batch_size * args.gradient_accumulation_steps
-    trainer.train_dataset = shuffle_by_length(rows, batch_size, args.seed)
     trainer.remove_callback(PrinterCallback)
-    counter, counting = count_tokens(trainer.model)
-    try:
-        trainer.train()
-    finally:
-        counting.remove()
-        for touched in (trainer.model, model):
-            touched.__dict__.pop("forward", None)
+    if trainer_class is ORPOTrainer:
+        trainer.train_dataset = one_end_token(trainer.train_dataset, tokenizer.eos_token_id)
+    if not in_order:
+        batch_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        order = length_order(trainer.train_dataset, batch_size, args.seed)
+        rows, trainer.train_dataset = rows.select(order), trainer.train_dataset.select(order)
+    return trainer, rows
+
+
+def checkpoint_of(args) -> str | None:
+    """Where to go on: the checkpoint that the settings name, with True the last one in `output_dir`, if any."""
+    if args.resume_from_checkpoint is not True:
+        return args.resume_from_checkpoint
+    return get_last_checkpoint(args.output_dir) if os.path.isdir(args.output_dir) else None
+
+
+def run_trainer(trainer_class, model, tokenizer, dataset, args, peft_config) -> Run:
+    """Train a copy of `model` with a TRL trainer."""
+    with first_interrupt() as interrupt:
+        trainer, _rows = make_trainer(trainer_class, model, tokenizer, dataset, args, peft_config, interrupt)
+        counter, counting = count_tokens(trainer.model)
+        try:
+            trainer.train(resume_from_checkpoint=checkpoint_of(args))
+        finally:
+            counting.remove()
+            for touched in (trainer.model, model):
+                touched.__dict__.pop("forward", None)
     trained = trainer.accelerator.unwrap_model(trainer.model)
     if not all(parameter.isfinite().all() for parameter in trained.parameters()):
         raise FloatingPointError(_("the weights are no longer numbers; lower the learning rate"))
-    return Run(trained.eval(), trainer.state.log_history, counter["tokens"])
+    finished = not interrupt.is_set()
+    if not finished:
+        message = _("interrupted after step {step} of {steps}: the model so far and its log are kept")
+        if args.save_strategy != "no":
+            message += _("; run the cell again with resume_from_checkpoint=True in the settings to go on")
+        steps = {"step": trainer.state.global_step, "steps": trainer.state.max_steps}
+        warnings.warn(message.format(**steps), stacklevel=3)
+    return Run(trained.eval(), trainer.state.log_history, counter["tokens"], finished, tokenizer, args)
 
 
 def train_sft(
@@ -209,8 +276,7 @@ def train_dpo(
     The first loss is ln 2 and the first margin 0, since policy and reference start as one model. With a
     `peft_config` the reference is the copy with its adapter switched off.
     """
-    reference = {} if peft_config else {"ref_model": model}
-    return run_trainer(DPOTrainer, model, tokenizer, dataset, args, peft_config, **reference)
+    return run_trainer(DPOTrainer, model, tokenizer, dataset, args, peft_config)
 
 
 def train_orpo(
@@ -229,7 +295,4 @@ def train_orpo(
     The log: `nll_loss`; `log_odds_ratio`, which is log σ of `log_odds_chosen`, the log odds ratio itself;
     `rewards/*` and `logps/*` from *mean* log-probabilities, so margins are far smaller than DPO's.
     """
-    args = copy.copy(args)
-    args.max_length = args.max_length or min(512, tokenizer.model_max_length)  # what TRL would take for None
-    args.remove_unused_columns = False  # TRL would do the same, with a warning
     return run_trainer(ORPOTrainer, model, tokenizer, dataset, args, peft_config)

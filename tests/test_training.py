@@ -1,5 +1,7 @@
 import copy
 import math
+import os
+import signal
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from trl import DPOConfig, SFTConfig
 from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
 import course_utils as cu
-from course_utils.training import one_end_token, shuffle_by_length
+from course_utils.training import Watch, first_interrupt, length_order, one_end_token
 
 SIDES = ("chosen_labels", "rejected_labels")
 
@@ -102,9 +104,9 @@ def test_rows_that_do_not_fit_are_counted_and_named(small, pairs, setup):
 def test_batches_hold_like_lengths_and_every_row_once():
     lengths = [3, 9, 1, 8, 2, 7] * 10
     dataset = Dataset.from_dict({"number": range(60), "input_ids": [[0] * length for length in lengths]})
-    shuffled = shuffle_by_length(dataset, batch_size=4, seed=0)
+    shuffled = dataset.select(length_order(dataset, batch_size=4, seed=0))
     assert sorted(shuffled["number"]) == list(range(60)) != list(shuffled["number"])
-    assert shuffled["number"] == shuffle_by_length(dataset, batch_size=4, seed=0)["number"]
+    assert shuffled["number"] == length_order(dataset, batch_size=4, seed=0)
     batches = [list(map(len, shuffled["input_ids"][i : i + 4])) for i in range(0, 60, 4)]
     assert all(max(batch) - min(batch) <= 6 for batch in batches)
     assert sum(max(batch) - min(batch) for batch in batches) < 15
@@ -198,3 +200,51 @@ def test_tokens_are_those_of_prompts_and_answers_of_the_trained_model_alone(smal
     assert cu.train_orpo(model, tokenizer, rows, orpo_args(setup, **one_epoch)).tokens == expected
     assert cu.train_dpo(model, tokenizer, rows, dpo_args(setup, **one_epoch)).tokens == expected
     assert not model._forward_pre_hooks
+
+
+@pytest.fixture
+def interrupt_at_step_2(monkeypatch):
+    """An interrupt of the kernel arrives in the middle of step 2."""
+
+    class Interrupt(Watch):
+        def on_pre_optimizer_step(self, args, state, control, **kwargs):
+            if state.global_step == 1:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("course_utils.training.Watch", Interrupt)
+
+
+def test_an_interrupt_keeps_the_model_so_far_and_its_log(small, pairs, setup, interrupt_at_step_2):
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.warns(UserWarning, match="interrupted after step 2 of 5"):
+        run = cu.train_dpo(*small, pairs, dpo_args(setup, max_steps=5, learning_rate=1e-3))
+    assert not run.finished and [entry["step"] for entry in run.log if "loss" in entry] == [1, 2]
+    assert not same(weights(small[0]), weights(run.model))
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_interrupt_breaks_off(small):
+    with pytest.raises(KeyboardInterrupt), first_interrupt() as asked:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert asked.is_set()
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("method", ["dpo", "orpo"])
+def test_an_interrupted_run_goes_on_and_ends_like_a_whole_one(small, pairs, setup, tmp_path, monkeypatch, method):
+    train, config = {"dpo": (cu.train_dpo, dpo_args), "orpo": (cu.train_orpo, orpo_args)}[method]
+
+    def args(folder):
+        kept = {"output_dir": str(tmp_path / folder), "save_strategy": "steps", "save_steps": 100}
+        return config(setup, **kept, max_steps=5, resume_from_checkpoint=True)
+
+    whole = train(*small, pairs, args("whole"))  # no checkpoint yet: it begins
+    with monkeypatch.context() as patch:
+        patch.setattr(Watch, "on_step_begin", lambda self, *_args, **_more: self.interrupt.set())
+        with pytest.warns(UserWarning, match="interrupted after step 1 of 5.*resume_from_checkpoint=True"):
+            train(*small, pairs, args("halves"))
+    resumed = train(*small, pairs, args("halves"))
+    assert resumed.finished and [e["step"] for e in resumed.log if "loss" in e] == [1, 2, 3, 4, 5]
+    assert resumed.log[-2]["loss"] == pytest.approx(whole.log[-2]["loss"], abs=1e-4)
+    for ours, theirs in zip(resumed.model.parameters(), whole.model.parameters()):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
