@@ -1,15 +1,18 @@
 """Let models answer, read the answers side by side, and count what the judge prefers."""
 
 import math
+import warnings
 from collections.abc import Sequence
 
 import pandas as pd
 import torch
+from datasets import Dataset
 from pandas.io.formats.style import Styler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .i18n import _
-from .world import RULES, Verdict, find_question, judge
+from .losses import sequence_logps
+from .world import RULES, Verdict, judge, language_of
 
 Messages = list[dict]
 
@@ -55,13 +58,42 @@ def generate(
 
 
 def judge_all(prompts: Sequence[Messages], answers: Sequence[str]) -> list[Verdict]:
-    """The judge's verdict on each answer. Only prompts of the bundled world can be judged."""
-    return [judge(prompt[-1]["content"], answer) for prompt, answer in zip(prompts, answers, strict=True)]
+    """The judge's verdict on each answer.
+
+    To a prompt from outside the bundled world the judge knows no right answer. Such a verdict is not `judged`: it
+    says only that an answer is empty or goes round in circles ("fluent"), which is all that a rule can see.
+    """
+    questions = [prompt[-1]["content"] for prompt in prompts]
+    strange = [language_of(question) is None for question in questions]
+    if any(strange):
+        warnings.warn(
+            _(
+                "{count} of {total} prompts are not of the bundled world, and the judge knows no other: of those "
+                "answers it sees only whether they are empty or repeat themselves. Read them side by side"
+            ).format(count=sum(strange), total=len(strange)),
+            stacklevel=2,
+        )
+    return [
+        Verdict(("fluent",) if runs_in_circles(answer) else (), judged=False) if unknown else judge(question, answer)
+        for question, answer, unknown in zip(questions, answers, strange, strict=True)
+    ]
 
 
-def share(verdicts: Sequence[Verdict], test=lambda verdict: verdict.preferred) -> float:
-    """The share of verdicts for which `test` holds: preferred ones, unless you say otherwise."""
-    return sum(map(test, verdicts)) / len(verdicts)
+def runs_in_circles(text: str) -> bool:
+    """Whether a text is empty, or fewer than half of its runs of three words are new."""
+    words = text.split()
+    runs = list(zip(words, words[1:], words[2:]))
+    return not words or 2 * len(set(runs)) < len(runs)
+
+
+def share(verdicts: Sequence[Verdict], test=None) -> float:
+    """The share of verdicts for which `test` holds; without a test, of preferred ones among those judged.
+
+    NaN where nothing was judged.
+    """
+    if test is None:
+        verdicts, test = [verdict for verdict in verdicts if verdict.judged], lambda verdict: verdict.preferred
+    return sum(map(test, verdicts)) / len(verdicts) if verdicts else math.nan
 
 
 def fault_text(rule: str) -> str:
@@ -81,18 +113,53 @@ def fault_text(rule: str) -> str:
 
 def score_table(prompts: Sequence[Messages], verdicts: dict[str, Sequence[Verdict]]) -> pd.DataFrame:
     """Percentages for each model in `verdicts`: preferred, fluent, by language, and each broken rule."""
-    langs = [find_question(prompt[-1]["content"]).lang for prompt in prompts]
+    langs = [language_of(prompt[-1]["content"]) for prompt in prompts]
     table = {}
     for name, row in verdicts.items():
-        of = {lang: [v for v, other in zip(row, langs) if other == lang] for lang in sorted(set(langs))}
+        of = {lang: [v for v, other in zip(row, langs) if other == lang] for lang in sorted(set(langs) - {None})}
         table[name] = {
             _("preferred"): share(row),
             _("fluent"): share(row, lambda v: v.fluent),
             **{_("preferred, {lang}").format(lang=lang): share(part) for lang, part in of.items()},
             **{_("fluent, {lang}").format(lang=lang): share(part, lambda v: v.fluent) for lang, part in of.items()},
-            **{fault_text(rule): share(row, lambda v, r=rule: r in v.broken) for rule in RULES},
+            **{
+                fault_text(rule): share(row, lambda v, r=rule: r in v.broken)
+                for rule in RULES
+                if of or rule == "fluent"
+            },
+            **({_("not judged"): share(row, lambda v: not v.judged)} if None in langs else {}),
         }
     return (100 * pd.DataFrame(table)).round(1)
+
+
+@torch.no_grad()
+def answer_logps(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Messages], answers: Sequence[Messages]
+) -> torch.Tensor:
+    """log π(answer | prompt) of each answer, summed over its tokens: (number of answers,), in nats."""
+    found = []
+    for prompt, answer in zip(prompts, answers, strict=True):
+        ids = tokenizer.apply_chat_template(prompt + answer, return_dict=False)
+        start = len(tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False))
+        labels = torch.tensor([[-100] * start + ids[start:]])
+        logits = model(input_ids=torch.tensor([ids], device=model.device)).logits
+        found.append(sequence_logps(logits.float().cpu(), labels))
+    return torch.cat(found)
+
+
+def reward_accuracy(
+    model: PreTrainedModel, reference: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pairs: Dataset
+) -> float:
+    """The share of pairs in which `model` has raised the chosen answer above the rejected one, against `reference`.
+
+    On pairs that were not trained on this is the figure that papers report as reward accuracy; TRL logs it of each
+    batch as `rewards/accuracies`. One half is chance. It needs no judge, and says nothing of what the model writes.
+    """
+    moved = {}
+    for side in ("chosen", "rejected"):
+        now, before = (answer_logps(one, tokenizer, pairs["prompt"], pairs[side]) for one in (model, reference))
+        moved[side] = now - before
+    return (moved["chosen"] > moved["rejected"]).float().mean().item()
 
 
 def win_rate(ours: Sequence[Verdict], theirs: Sequence[Verdict]) -> tuple[float, float, float]:

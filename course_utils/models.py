@@ -3,27 +3,46 @@
 from pathlib import Path
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from trl import clone_chat_template
+
+from .hub import HUB_ERRORS, trouble
+from .i18n import _
 
 BUNDLED = Path(__file__).parents[1] / "data_samples" / "models"
 
 
-def load_model(name: str = "small", device: str = "cpu") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def find(name: str | Path) -> str | Path:
+    """A bundled model's folder, a folder, what the hub's cache holds of a name, or the name itself."""
+    if (BUNDLED / name).is_dir() or Path(name).is_dir():
+        return BUNDLED / name if (BUNDLED / name).is_dir() else Path(name)
+    cached = try_to_load_from_cache(str(name), "model.safetensors")
+    return Path(cached).parent if isinstance(cached, str) else name
+
+
+def load_model(
+    name: str | Path = "small", device: str = "cpu", template: str | Path | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Return `(model, tokenizer)`.
 
-    name: "small" or "large" for the bundled base models, else a folder or a hub id.
-    The weights come in float32: in bfloat16 the small steps of preference training round away.
+    name: "small" or "large" for the bundled base models, else a folder or a hub id. template: the name of a model
+    of the same family whose chat template is taken if this one has none, as base models do.
+    The weights come in float32: in bfloat16 the small steps of preference training round away. Only safetensors
+    are read, and no code that comes with a model is run.
     """
-    folder = BUNDLED / name
-    source = folder if folder.is_dir() else name
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, use_safetensors=True)
-    except OSError as error:
+        tokenizer = AutoTokenizer.from_pretrained(find(name))
+        model = AutoModelForCausalLM.from_pretrained(find(name), dtype=torch.float32, use_safetensors=True)
+        if tokenizer.chat_template is None and template:
+            model, tokenizer, _added = clone_chat_template(model, tokenizer, find(template))
+    except HUB_ERRORS as error:
         bundled = ", ".join(sorted(path.name for path in BUNDLED.iterdir()))
         raise OSError(
-            f"load_model: {name!r} is neither a bundled model ({bundled}) nor a folder with a model, "
-            "and the hub did not give it; check the name, or take a bundled one"
+            _(
+                "load_model: “{name}” is neither a bundled model ({bundled}) nor a folder with a model, and it did not "
+                "come from the hub: {trouble}. You can go on with a bundled one"
+            ).format(name=name, bundled=bundled, trouble=trouble(error))
         ) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token

@@ -166,6 +166,34 @@ def plot_sweep(table: pd.DataFrame, name: str = "λ") -> Figure:
     return figure
 
 
+def plot_grid(table: pd.DataFrame) -> Figure:
+    """What `train_grid` found: one row of points a run. All in percent; what was not judged has no point."""
+    figure, axes = plt.subplots(figsize=(9, 1.4 + 0.45 * len(table)), layout="constrained")
+    names = [f"{model} · {data}" for model, data in zip(table["model"], table["data"])]
+    marks = {
+        "preferred": (_("preferred"), BLUE, "o"),
+        "fluent": (_("fluent"), VERMILLION, "s"),
+        "accuracy": (_("reward accuracy on held-out pairs"), GREEN, "^"),
+    }
+    told = [[] for _name in names]
+    for column, (label, color, marker) in marks.items():
+        axes.scatter(table[column], range(len(names)), color=color, marker=marker, s=60, alpha=0.8, label=label)
+        for words, value in zip(told, table[column]):
+            words.append(f"{label} {value:.0f}%" if value == value else _("{what} not known").format(what=label))
+    axes.set(
+        title=_("Every model on every dataset"),
+        xlabel=_("share, %"),
+        xlim=(-3, 103),
+        yticks=range(len(names)),
+        yticklabels=names,
+        ylim=(len(names) - 0.5, -0.5),
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    figure.set_label("; ".join(f"{name}: {', '.join(words)}" for name, words in zip(names, told)))
+    return figure
+
+
 def plot_win_rates(rates: dict[str, tuple[float, float, float]], ours: str, theirs: str) -> Figure:
     """Win rates with their 95% intervals, as `win_rate` gives them (0..1), one row a comparison."""
     figure, axes = plt.subplots(figsize=(8, 1.2 + 0.4 * len(rates)), layout="constrained")
@@ -190,9 +218,12 @@ def plot_verdicts(verdicts: dict[str, Sequence[Verdict]]) -> Figure:
     """What the judge said of each model's answers: preferred, fluent with a fault, not fluent."""
     parts = {
         _("preferred"): (BLUE, "", lambda v: v.preferred),
-        _("fluent, but breaks a rule"): (YELLOW, "//", lambda v: v.fluent and not v.preferred),
+        _("fluent, but breaks a rule"): (YELLOW, "//", lambda v: v.fluent and v.judged and not v.preferred),
         _("not fluent"): (VERMILLION, "xx", lambda v: not v.fluent),
+        _("not judged"): (GREY, "..", lambda v: v.fluent and not v.judged),
     }
+    if all(v.judged for row in verdicts.values() for v in row):
+        parts.popitem()
     figure, axes = plt.subplots(figsize=(9, 0.9 + 0.55 * len(verdicts)), layout="constrained")
     left, told = np.zeros(len(verdicts)), {name: [] for name in verdicts}
     for label, (color, hatch, test) in parts.items():

@@ -42,11 +42,18 @@ def first_and_last(log: list[dict]) -> pd.DataFrame:
     return pd.DataFrame(found).T.round(4)
 
 
+def base_name(source: str) -> str:
+    """The name of the model that a run began with: a hub id, also where it came from the hub's cache, or a folder's."""
+    path = Path(source)
+    if path.parent.name == "snapshots":
+        return path.parents[1].name.removeprefix("models--").replace("--", "/")
+    return path.name if path.is_absolute() else source
+
+
 def model_card(run: Run, data: str, results: pd.DataFrame | None) -> ModelCard:
     """What somebody who finds the model must know: where it comes from, data, settings, and what was measured."""
     method = type(run.args).__name__.removesuffix("Config")
-    base = run.model.config.name_or_path
-    base = Path(base).name if Path(base).is_absolute() else base
+    base = base_name(run.model.config.name_or_path)
     steps = next(entry["step"] for entry in reversed(run.log) if "step" in entry)
     settings = pd.DataFrame({_("value"): own_settings(run.args)}).drop(index="output_dir", errors="ignore")
     parts = [

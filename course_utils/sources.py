@@ -17,8 +17,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict, IterableDataset, load_dataset
-from datasets.exceptions import DatasetsError
 
+from .hub import HUB_ERRORS, hub_name, trouble
 from .i18n import _
 
 BATCH = 100  # rows held at a time; more is slower, for they no longer fit the processor's cache
@@ -144,15 +144,15 @@ def folder_file(folder: Path, split: str) -> Path | None:
 
 
 def hub_dataset(name: str, split: str) -> Dataset:
+    repo, folder = hub_name(name)
     try:
-        return load_dataset(name, split=split)
-    except (OSError, ValueError, DatasetsError) as error:
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        return load_dataset(repo, data_dir=folder, split=split)
+    except HUB_ERRORS as error:
         raise OSError(
             _(
                 "{name}: there is no such file here, and the hub did not give split “{split}” ({error}); "
                 "check the name, the split and the connection, or take a local file"
-            ).format(name=name, split=split, error=first_line)
+            ).format(name=name, split=split, error=trouble(error))
         ) from error
 
 

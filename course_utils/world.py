@@ -74,13 +74,17 @@ class Topic:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The judge's word on one answer: the rules it breaks, none for a preferred answer."""
+    """The judge's word on one answer: the rules it breaks, none for a preferred answer.
+
+    judged: False for an answer to a question of another world, of which only "fluent" can be said, roughly.
+    """
 
     broken: tuple[str, ...] = ()
+    judged: bool = True
 
     @property
     def preferred(self) -> bool:
-        return not self.broken
+        return self.judged and not self.broken
 
     @property
     def fluent(self) -> bool:
@@ -182,6 +186,11 @@ def find_question(text: str) -> Question:
         f"judge: {text[:80]!r} holds no question of the bundled world, and the judge knows no other; "
         "judge answers to prompts from data_samples/, or read other answers side by side instead"
     )
+
+
+def language_of(text: str) -> str | None:
+    """The language of the question that a user turn asks, or None when it is none of this world's."""
+    return next((questions()[piece].lang for piece in reversed(sentences(text)) if piece in questions()), None)
 
 
 def judge(question: str, answer: str) -> Verdict:

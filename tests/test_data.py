@@ -104,7 +104,7 @@ def test_what_comes_out_goes_in_again():
 def test_a_name_that_is_no_file_is_asked_of_the_hub(monkeypatch):
     splits = {"train": MESSAGES, "test": MESSAGES.select([1])}
 
-    def hub(name, split):
+    def hub(name, data_dir, split):
         if name != "someone/pairs":
             raise ConnectionError("no route")
         if split not in splits:
@@ -114,7 +114,7 @@ def test_a_name_that_is_no_file_is_asked_of_the_hub(monkeypatch):
     monkeypatch.setattr(sources, "load_dataset", hub)
     data, report = cu.load_preferences("someone/pairs")
     assert data.to_list() == EXPECTED and (report.other, report.leaked) == ("test", [1])
-    with pytest.raises(OSError, match=r"someone/other: .* the hub did not give split “train” \(no route\)"):
+    with pytest.raises(OSError, match=r"someone/other: .* the hub did not give split “train” \(there is no connection"):
         cu.load_preferences("someone/other")
     with pytest.raises(OSError, match=r'“dev” \(Unknown split "dev"\)'):
         cu.load_preferences("someone/pairs", split="dev")

@@ -1,7 +1,11 @@
+import math
+
 import pytest
 import torch
+from trl import DPOConfig
 
 import course_utils as cu
+from course_utils.evaluation import answer_logps
 from course_utils.world import Verdict
 
 GOOD, FAULTY, GIBBERISH = Verdict(), Verdict(("polite",)), Verdict(("fluent",))
@@ -56,3 +60,39 @@ def test_score_table_counts_every_answer(held_out):
     prompts = list(held_out["prompt"])[:4]
     table = cu.score_table(prompts, {"a": [GOOD, GOOD, FAULTY, GIBBERISH]})["a"]
     assert table["preferred"] == 50 and table["fluent"] == 75 and table["rude"] == 25
+
+
+def test_what_the_judge_does_not_know_is_said_to_be_unjudged(held_out):
+    strange = [{"role": "user", "content": "Who wrote Faust?"}]
+    with pytest.warns(UserWarning, match="2 of 3 prompts are not of the bundled world"):
+        found = cu.judge_all(
+            [strange, strange, held_out[0]["prompt"]], ["Goethe wrote it.", "it is it is it is it is", ""]
+        )
+    assert [v.judged for v in found] == [False, False, True]
+    assert [v.fluent for v in found] == [True, False, False]
+    assert not any(v.preferred for v in found) and cu.share(found) == 0
+    assert math.isnan(cu.share(found[:2]))
+    table = cu.score_table([strange, strange], {"a": found[:2]})["a"]
+    assert table["not judged"] == 100 and table["fluent"] == 50 and math.isnan(table["preferred"])
+    assert "not judged" in cu.plot_verdicts({"a": found}).get_label()
+
+
+def test_reward_accuracy_is_of_the_pairs_that_moved_the_right_way(small, pairs, setup):
+    model, tokenizer = small
+    few = pairs.select(range(8))
+    args = DPOConfig(learning_rate=1e-3, max_steps=8, per_device_train_batch_size=8, **setup.training_args)
+    moved = cu.train_dpo(model, tokenizer, few, args).model
+    swapped = few.rename_columns({"chosen": "rejected", "rejected": "chosen"})
+    assert cu.reward_accuracy(model, model, tokenizer, few) == 0
+    assert cu.reward_accuracy(moved, model, tokenizer, few) == 1
+    assert cu.reward_accuracy(moved, model, tokenizer, swapped) == 0
+
+
+def test_log_probabilities_of_answers_are_those_that_trl_logs(small, pairs, setup):
+    model, tokenizer = small
+    few = pairs.select(range(8))
+    args = DPOConfig(learning_rate=0.0, max_steps=1, per_device_train_batch_size=8, **setup.training_args)
+    logged = cu.train_dpo(model, tokenizer, few, args).log[0]
+    for side in ("chosen", "rejected"):
+        ours = answer_logps(model, tokenizer, few["prompt"], few[side]).mean().item()
+        assert ours == pytest.approx(logged[f"logps/{side}"], rel=1e-4)

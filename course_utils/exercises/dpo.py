@@ -734,9 +734,15 @@ class ScaleUp(Exercise):
             raise self.mistake("columns")
         try:
             scores = table[["preferred", "fluent"]].astype(float)
+            judged = scores["preferred"].notna() | table.get("accuracy", pd.Series()).reindex(table.index).notna()
         except (TypeError, ValueError):
             raise self.mistake("not_percent") from None
-        if scores.isna().any(axis=None) or (scores < 0).any(axis=None) or (scores > 100).any(axis=None):
+        if (
+            not judged.all()
+            or scores["fluent"].isna().any()
+            or (scores < 0).any(axis=None)
+            or (scores > 100).any(axis=None)
+        ):
             raise self.mistake("not_percent")
         if scores["fluent"].max() <= 1:
             raise self.mistake("shares")
@@ -759,20 +765,16 @@ class ScaleUp(Exercise):
 SCALE_UP = ScaleUp(
     "dpo.scale_up",
     "lion",
-    '''my_table = []
-for name in ("small", "large"):
-    model, its_tokenizer = cu.load_model(name, setup.device)
-    for data, its_pairs in (("bundled", pairs), ("own", own)):
-        its_run = cu.train_dpo(model, its_tokenizer, its_pairs, replace(dpo_args, max_steps=40))
-        its_verdicts = cu.judge_all(prompts, cu.generate(its_run.model, its_tokenizer, prompts))
-        scores = {"preferred": cu.share(its_verdicts), "fluent": cu.share(its_verdicts, lambda v: v.fluent)}
-        my_table.append({"model": name, "data": data} | {key: 100 * score for key, score in scores.items()})
+    '''some_test = test.select(range(100))
+my_data = {"bundled": (pairs, some_test), "own": (own, some_test)}
+my_args = replace(dpo_args, max_steps=40)
+my_table = cu.train_grid(["small", "large"], my_data, my_args, "runs/lion", setup.device)
 ''',
     N_("A full grid lets you tell what the model does from what the data do; the judge stands beside every run."),
     (
-        N_("Two loops, one inside the other: models outside, datasets inside; one row of the table a run."),
-        N_("For each run: load the model, train, generate, judge. A row is a dict with model, data, preferred, fluent."),
-        N_("cu.share(verdicts) is a share; times 100 it is percent. The second dataset can be `own` of section 2."),
+        N_("cu.train_grid trains every model of a list on every dataset of a dict; `help(cu.train_grid)` names what it takes."),
+        N_("Each dataset is two things under one label: pairs to train on, and held-out pairs to measure with."),
+        N_("Models: \"small\" and \"large\". Data: {\"bundled\": (pairs, test), \"own\": (own, test)}; for the first try, with max_steps=40 and test.select(range(100))."),
     ),
     [
         Mistake("no_table", N_("Give a table: a DataFrame, or a list of dicts, one a run.")),
