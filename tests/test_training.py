@@ -2,11 +2,14 @@ import copy
 import math
 import os
 import signal
+import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
 from datasets import Dataset, load_dataset
 from peft import LoraConfig
+from transformers import TrainerState
 from trl import DPOConfig, SFTConfig
 from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
@@ -248,3 +251,16 @@ def test_an_interrupted_run_goes_on_and_ends_like_a_whole_one(small, pairs, setu
     assert resumed.log[-2]["loss"] == pytest.approx(whole.log[-2]["loss"], abs=1e-4)
     for ours, theirs in zip(resumed.model.parameters(), whole.model.parameters()):
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
+
+
+def test_a_step_that_fp16s_loss_scaler_skips_is_no_error(setup):
+    """At first it scales too much: that gradient is infinite, and not applied."""
+    watch, state = Watch(threading.Event()), TrainerState(global_step=1)
+    args = SimpleNamespace(fp16=True)
+    watch.bar = SimpleNamespace(set_postfix=lambda shown: None)
+    watch.on_log(args, state, None, {"loss": 0.7, "grad_norm": math.inf})
+    with pytest.raises(FloatingPointError, match="loss is nan"):
+        watch.on_log(args, state, None, {"loss": math.nan, "grad_norm": 1.0})
+    args.fp16 = False
+    with pytest.raises(FloatingPointError, match="grad_norm is inf"):
+        watch.on_log(args, state, None, {"loss": 0.7, "grad_norm": math.inf})
