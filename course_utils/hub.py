@@ -29,6 +29,9 @@ def trouble(error: BaseException) -> str:
     """What went wrong with the hub and what to do, in the learner's language."""
     errors = list(chain(error))
     status = next((one.response.status_code for one in errors if isinstance(one, HfHubHTTPError)), None)
+    kinds = {kind.__name__ for one in errors for kind in type(one).__mro__}
+    if "DatasetNotFoundError" in kinds:
+        status = status or 401  # datasets does not tell a name that is not there from one that is not for everybody
     if status in (401, 403):
         return _(
             "the hub wants to know who asks, or there is no such name ({status}); check the spelling, or accept the "
@@ -40,7 +43,6 @@ def trouble(error: BaseException) -> str:
         return _("the hub has had too many requests from here (429); wait a few minutes, then run the cell again")
     if status and status >= 500:
         return _("the hub has a fault of its own ({status}); try again later").format(status=status)
-    kinds = {kind.__name__ for one in errors for kind in type(one).__mro__}
     if kinds & {"TimeoutException", "TimeoutError"}:
         return _("the hub did not answer in time; check the connection, or try again later")
     if kinds & {"RemoteProtocolError", "ReadError"}:

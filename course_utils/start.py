@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import datasets
+import huggingface_hub
 import psutil
 import torch
 import transformers
@@ -193,6 +194,7 @@ def start(
     """
     set_language(lang)
     datasets.disable_progress_bars()
+    huggingface_hub.logging.set_verbosity_error()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     warnings.filterwarnings("ignore", category=FutureWarning)

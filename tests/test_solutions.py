@@ -19,7 +19,7 @@ from course_utils.exercises import EXERCISES
 CHECK = re.compile(r'^cu\.ex\("([\w.]+)"\)\.check\((\w+)\)$', re.MULTILINE)
 SHORTER = [
     (r"max_steps=\d\d+\b", "max_steps=3"),
-    (r'load_preferences\(setup.preferences, split="train"\)', "load_preferences(setup.preferences, limit=250)"),
+    (r"limit=setup.rows\b", "limit=setup.rows or 250"),
     (r"range\(400\)", "range(40)"),
     (r"\bwarmup_steps=\d+", "warmup_steps=1"),
     (r"^some = prompts\[:\d+\]$", "some = prompts[:10]"),

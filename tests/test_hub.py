@@ -1,0 +1,190 @@
+"""Real names through a hub that stands in for the real one: what is loaded, and what is said when it fails."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hub import Fault, Hub
+
+import course_utils as cu
+
+ROOT = Path(__file__).parents[1]
+INSTRUCT, BASE, DATA = "HuggingFaceTB/SmolLM2-135M-Instruct", "HuggingFaceTB/SmolLM2-135M", "Anthropic/hh-rlhf"
+
+
+@pytest.fixture
+def hub():
+    with Hub() as hub:
+        yield hub
+
+
+def learner(hub, home, code: str) -> str:
+    """What a new Python prints that knows no hub but this one."""
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nimport course_utils as cu\n{code}"
+    done = subprocess.run([sys.executable, "-c", code], env=hub.env(home), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+SETUP = """
+setup = cu.fetch(cu.start({lang!r}, hub=True))
+print("took", setup.instruct_model, setup.base_model, type(setup.preferences).__name__, len(setup.dpo))
+"""
+REAL, BUNDLED = f"took {INSTRUCT} {BASE} DatasetDict", "took small small PosixPath 0"
+
+
+def test_real_names_give_what_the_hub_has_and_no_token_is_sent(hub, tmp_path):
+    code = f"""
+setup = cu.fetch(cu.start("en", hub=True))
+bundled, tokenizer = cu.load_model("small")
+for name in (setup.instruct_model, setup.base_model):
+    model, its = cu.load_model(name, template=setup.instruct_model)
+    assert all((a == b).all() for a, b in zip(bundled.parameters(), model.parameters()))
+    assert its.chat_template == tokenizer.chat_template and its.eos_token == tokenizer.eos_token
+pairs, _ = cu.load_preferences(setup.preferences, limit=50)
+for source in ("{DATA}", "{DATA}/helpful-base"):
+    assert cu.load_preferences(source, limit=50)[0].to_list() == pairs.to_list()
+    assert cu.load_preferences(cu.start("en").preferences, limit=50)[0].to_list() == pairs.to_list()
+"""
+    learner(hub, tmp_path, code)
+    assert hub.requests and not any(request.authorized for request in hub.requests)
+
+
+def test_what_was_fetched_needs_the_hub_no_more(hub, tmp_path):
+    learner(hub, tmp_path, SETUP.format(lang="en"))
+    code = f"""
+for name in ("{INSTRUCT}", "{BASE}"):
+    cu.load_model(name, template="{INSTRUCT}")
+"""
+    hub.requests.clear()
+    learner(hub, tmp_path, code)
+    assert hub.requests == []
+
+
+AT_ONCE = {
+    "gone": "no connection",
+    "dark": "did not answer in time",
+    "slow": "did not answer in time",
+    401: "log in",
+    404: "nothing of this name",
+    429: "too many requests",
+    500: "fault of its own",
+}
+
+
+@pytest.mark.parametrize("fault", AT_ONCE)
+def test_a_hub_that_fails_at_once_costs_seconds_and_one_clear_sentence(hub, fault, monkeypatch, capsys):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+    hub.fault = fault
+    setup = cu.fetch(cu.start("en", hub=True))
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 2 and said[0].startswith(INSTRUCT) and AT_ONCE[fault] in said[0]
+    assert "goes on with its bundled model and data" in said[0] and setup == setup.bundled()
+
+
+def test_faults_are_told_in_the_learners_language(hub, monkeypatch, capsys):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+    hub.fault = "gone"
+    cu.start("vi", hub=True)
+    assert "không có kết nối" in capsys.readouterr().out
+
+
+LATER = {
+    "cut in the model": (Fault("cut", "safetensors"), "broke off"),
+    "cut in the data": (Fault("cut", "jsonl"), "broke off"),
+    "too many in mid-course": (Fault(429, "resolve"), "too many requests"),
+    "gone in mid-course": (Fault("gone", after=9), "connection"),
+}
+
+
+@pytest.mark.parametrize("fault", LATER)
+def test_a_hub_that_fails_in_mid_course_is_one_clear_sentence_too(hub, tmp_path, fault):
+    hub.fault, words = LATER[fault]
+    said = learner(hub, tmp_path, SETUP.format(lang="en"))
+    faults = [line for line in said.splitlines() if "goes on with its bundled model and data" in line]
+    assert len(faults) == 1 and words in faults[0] and BUNDLED in said
+
+
+def test_after_a_break_the_same_cell_brings_what_was_missing(hub, tmp_path):
+    hub.fault = Fault("cut", "safetensors")
+    assert BUNDLED in learner(hub, tmp_path, SETUP.format(lang="en"))
+    hub.fault = None
+    assert REAL in learner(hub, tmp_path, SETUP.format(lang="en"))
+
+
+def test_a_name_of_ones_own_that_fails_is_an_error_and_not_another_model(hub, tmp_path):
+    code = """
+for load in (lambda: cu.load_model("nobody/nothing"), lambda: cu.load_preferences("nobody/nothing")):
+    try:
+        load()
+    except OSError as error:
+        print(error)
+"""
+    said = learner(hub, tmp_path, code).splitlines()
+    assert len(said) == 2 and all("nobody/nothing" in line and "(401)" in line for line in said)
+
+
+def test_pushing_is_for_those_with_a_token_and_what_was_pushed_loads_again(hub, tmp_path):
+    code = """
+from trl import DPOConfig
+setup = cu.start("en")
+model, tokenizer = cu.load_model("small")
+pairs, _ = cu.load_preferences(setup.preferences, limit=8)
+args = DPOConfig(learning_rate=1e-3, max_steps=1, per_device_train_batch_size=4, **setup.training_args)
+run = cu.train_dpo(model, tokenizer, pairs, args)
+folder = cu.save_run(run, "{home}/saved", data="8 pairs")
+try:
+    cu.push_run(folder, "learner/mine")
+except OSError as error:
+    print(error)
+import os
+os.environ["HF_TOKEN"] = "hf_secret"
+print(cu.push_run(folder, "learner/mine"))
+again, _ = cu.load_model("learner/mine")
+assert all((a == b).all() for a, b in zip(run.model.parameters(), again.parameters()))
+""".replace("{home}", str(tmp_path))
+    said = learner(hub, tmp_path, code)
+    assert "did not take the model" in said and "learner/mine" in said and "hf_secret" not in said
+    assert b"8 pairs" in hub.repos["models"]["learner/mine"]["README.md"]
+    assert any(request.authorized for request in hub.requests)
+
+
+def lesson(hub, home, lang: str, name: str, until: str = "", then=None) -> dict:
+    """Run a lesson with real names; `then` happens once the cell `until` has run. What it ended in."""
+    command = [sys.executable, ROOT / "tests" / "run_lesson.py", lang, f"{name}_finetuning_example.ipynb"]
+    process = subprocess.Popen(
+        command, env=hub.env(home) | {"COURSE_PROGRESS": str(home)}, text=True, stdout=-1, stderr=subprocess.DEVNULL
+    )
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if then and line.strip() == f"ran {until}":
+            then()
+    assert process.wait() == 0, "".join(lines[-20:])
+    return json.loads(lines[-1])
+
+
+@pytest.mark.parametrize(("lang", "name"), [("en", "dpo"), ("vi", "orpo")])
+def test_the_lessons_run_on_real_names(hub, tmp_path, lang, name):
+    found = lesson(hub, tmp_path, lang, name)
+    assert (found["model"], found["data"], found["pairs"]) == (INSTRUCT, "DatasetDict", 420)
+    if name == "dpo":
+        assert found["loss"] == pytest.approx(math.log(2), abs=1e-4)
+        assert found["margin"] == pytest.approx(0, abs=1e-4)
+
+
+def test_a_lesson_whose_hub_breaks_off_in_a_file_ends_well_with_the_bundled_sample(hub, tmp_path):
+    hub.fault = Fault("cut", "safetensors")
+    found = lesson(hub, tmp_path, "vi", "dpo")
+    assert (found["model"], found["data"]) == ("small", "PosixPath")
+
+
+def test_a_lesson_whose_hub_goes_after_the_set_up_ends_well_with_what_was_fetched(hub, tmp_path):
+    def go():
+        hub.fault = "gone"
+
+    found = lesson(hub, tmp_path, "en", "orpo", until="setup", then=go)
+    assert (found["model"], found["data"]) == (INSTRUCT, "DatasetDict")
