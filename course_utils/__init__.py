@@ -1,34 +1,69 @@
 """What the lessons need beside TRL: `import course_utils as cu`."""
 
 from .data import load_preferences
-from .evaluation import generate, judge_all, reward_accuracy, score_table, share, side_by_side, win_rate
+from .evaluation import answer_logps, generate, judge_all, reward_accuracy, score_table, share, side_by_side, win_rate
 from .exercises import ex, progress
 from .grid import train_grid
 from .hub import fetch
 from .launch import write_run
-from .losses import dpo_loss, implicit_reward, log_odds, log_odds_ratio, mean_logps, orpo_loss, sequence_logps
+from .losses import (
+    dpo_loss,
+    fit_dpo,
+    implicit_reward,
+    kl_divergence,
+    log_odds,
+    log_odds_ratio,
+    mean_logps,
+    optimal_policy,
+    orpo_loss,
+    sequence_logps,
+)
 from .models import load_model
-from .plotting import plot_grid, plot_orpo_terms, plot_reward_margins, plot_sweep, plot_verdicts, plot_win_rates, show
+from .plotting import (
+    plot_accuracy,
+    plot_grid,
+    plot_judge_against_margin,
+    plot_length_against_reward,
+    plot_orpo_terms,
+    plot_reward_margins,
+    plot_sweep,
+    plot_verdicts,
+    plot_win_rates,
+    show,
+)
 from .saving import push_run, save_run
 from .start import start
+from .tokens import token_view
 from .training import train_dpo, train_orpo, train_sft
+from .widgets import browse_answers, explore_dpo_loss, explore_orpo_loss, kl_lab
 from .world import judge
 
 __all__ = [
+    "answer_logps",
+    "browse_answers",
     "dpo_loss",
     "ex",
+    "explore_dpo_loss",
+    "explore_orpo_loss",
     "fetch",
+    "fit_dpo",
     "generate",
     "implicit_reward",
     "judge",
     "judge_all",
+    "kl_divergence",
+    "kl_lab",
     "load_model",
     "load_preferences",
     "log_odds",
     "log_odds_ratio",
     "mean_logps",
+    "optimal_policy",
     "orpo_loss",
+    "plot_accuracy",
     "plot_grid",
+    "plot_judge_against_margin",
+    "plot_length_against_reward",
     "plot_orpo_terms",
     "plot_reward_margins",
     "plot_sweep",
@@ -44,6 +79,7 @@ __all__ = [
     "show",
     "side_by_side",
     "start",
+    "token_view",
     "train_dpo",
     "train_grid",
     "train_orpo",

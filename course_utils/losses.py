@@ -103,3 +103,42 @@ def orpo_loss(
     Returns (batch,), in nats.
     """
     return nll - lam * F.logsigmoid(log_odds_ratio(chosen_mean_logps, rejected_mean_logps))
+
+
+def optimal_policy(ref_probs: torch.Tensor, rewards: torch.Tensor, beta: float) -> torch.Tensor:
+    """The policy that earns the most reward less β times its KL: π_ref · exp(r / β) / Z, eq. 4 of arXiv:2305.18290.
+
+    For one prompt whose answers can all be listed. ref_probs: (answers,), above 0, summing to 1; rewards:
+    (answers,), in nats; beta > 0. Returns (answers,), probabilities: those of `ref_probs` as beta grows, all on
+    the answer with the highest reward as it goes to 0.
+
+    >>> optimal_policy(torch.tensor([0.5, 0.5]), torch.tensor([1.0, 0.0]), beta=1.0)  # odds of e to 1
+    tensor([0.7311, 0.2689])
+    """
+    if not beta > 0:
+        raise ValueError(f"optimal_policy: got beta {beta}; expected a number above 0, such as 0.3")
+    return torch.softmax(ref_probs.log() + rewards / beta, dim=-1)
+
+
+def kl_divergence(probs: torch.Tensor, ref_probs: torch.Tensor) -> torch.Tensor:
+    """KL[π ‖ π_ref] = Σ π log(π / π_ref), which β weighs in eq. 3 of arXiv:2305.18290; 0 log 0 is 0.
+
+    probs, ref_probs: (..., answers), each summing to 1. Returns (...), in nats, at least 0.
+    """
+    return (torch.xlogy(probs, probs) - torch.xlogy(probs, ref_probs)).sum(dim=-1)
+
+
+def fit_dpo(ref_probs: torch.Tensor, rewards: torch.Tensor, beta: float, steps: int = 100) -> torch.Tensor:
+    """The policy that gradient descent on the DPO loss finds, one logit an answer, starting from π_ref.
+
+    It sees every ordered pair of answers, as often as Bradley and Terry say that i wins over j: σ(r_i - r_j), eq. 1
+    of arXiv:2305.18290. Then the minimum of eq. 7 is eq. 4: `optimal_policy`, whose arguments and result these are.
+    """
+    ref_logps = ref_probs.log()
+    logits, wins = ref_logps.clone().requires_grad_(), torch.sigmoid(rewards[:, None] - rewards)
+    for _step in range(steps):
+        logps = logits.log_softmax(dim=0)
+        losses = dpo_loss(logps[:, None], logps, ref_logps[:, None], ref_logps, beta)  # row wins over column
+        (gradient,) = torch.autograd.grad((wins * losses).sum(), logits)
+        logits = logits - 4 / len(logits) / beta**2 * gradient  # the loss sees β · logits, hence β²
+    return logits.softmax(dim=0).detach()

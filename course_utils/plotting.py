@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML, display
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from .evaluation import share
 from .i18n import _
@@ -30,14 +31,19 @@ MARGINS = {
 }
 
 
-def show(figure: Figure) -> None:
-    """Show a figure in the notebook with its alternative text, and close it."""
+def picture(figure: Figure, **saving) -> str:
+    """A figure as an HTML image with its alternative text; the figure is closed."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
+    figure.savefig(buffer, format="png", **({"dpi": 110, "bbox_inches": "tight"} | saving))
     plt.close(figure)
     data = base64.b64encode(buffer.getvalue()).decode()
     alt = html.escape(figure.get_label(), quote=True)
-    display(HTML(f'<img alt="{alt}" src="data:image/png;base64,{data}" style="max-width:100%">'))
+    return f'<img alt="{alt}" src="data:image/png;base64,{data}" style="max-width:100%">'
+
+
+def show(figure: Figure) -> None:
+    """Show a figure in the notebook with its alternative text, and close it."""
+    display(HTML(picture(figure)))
 
 
 def curve(log: Sequence[dict], key: str) -> tuple[np.ndarray, np.ndarray]:
@@ -140,6 +146,101 @@ def plot_orpo_terms(log: Sequence[dict]) -> Figure:
     return figure
 
 
+def plot_accuracy(log: Sequence[dict]) -> Figure:
+    """In how many pairs of each batch the chosen answer earns more than the rejected one.
+
+    log: TRL's log_history of a preference run. TRL compares strictly: the first step, where all margins are 0,
+    counts as 0%.
+    """
+    figure, axes = plt.subplots(figsize=(6.5, 3.6), layout="constrained")
+    mean = draw(axes, log, "rewards/accuracies", _("accuracy, mean of 10 steps"), color=BLUE)
+    axes.axhline(0.5, color=VERMILLION, linestyle="--", linewidth=1, label=_("a guess"))
+    axes.set(title=_("Reward accuracy"), xlabel=_("step"), ylabel=_("pairs of the batch with a margin > 0, %"))
+    axes.set_ylim(-0.03, 1.03)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
+    axes.legend()
+    axes.grid(alpha=0.3)
+    told = _("The share of pairs with a margin above 0 goes from {first} to {last} over the training steps.")
+    figure.set_label(told.format(first=f"{mean[0]:.0%}", last=f"{mean[-1]:.0%}"))
+    return figure
+
+
+def plot_judge_against_margin(runs: dict[str, tuple[Sequence[dict], Sequence[tuple]]]) -> Figure:
+    """What the margin says of some runs, above what the judge says of their answers; one column a run.
+
+    runs: by name, a run's log and a list of (step, preferred, fluent), in percent of the answers written at that
+    step. Both rows have one scale, so that the runs can be compared.
+    """
+    if not runs:
+        raise ValueError("plot_judge_against_margin: got no run; give {name: (log, [(step, preferred, fluent), ...])}")
+    size = (1 + 4.2 * len(runs), 5.4)
+    figure, grid = plt.subplots(2, len(runs), figsize=size, layout="constrained", sharey="row", squeeze=False)
+    told = []
+    for (name, (log, points)), (above, below) in zip(runs.items(), grid.T):
+        margin = draw(above, log, "rewards/margins", _("margin, mean of 10 steps"), color=GREEN)
+        steps, preferred, fluent = zip(*points)
+        below.plot(steps, preferred, color=BLUE, marker="o", label=_("preferred"))
+        below.plot(steps, fluent, color=VERMILLION, marker="s", linestyle="--", label=_("fluent"))
+        above.set(title=_("{name}: the margin").format(name=name), ylabel=_("reward margin, nats"))
+        below.set(title=_("{name}: the judge").format(name=name), ylabel=_("share of answers, %"), ylim=(-4, 104))
+        for axes in (above, below):
+            axes.set_xlabel(_("step"))
+            axes.set_xlim(above.get_xlim())
+            axes.legend()
+            axes.grid(alpha=0.3)
+        told.append(
+            _(
+                "{name}: the margin goes from {m0} to {m1}, the answers that the judge prefers from {p0} to {p1}, the "
+                "fluent ones from {f0} to {f1}."
+            ).format(
+                name=name,
+                **{key: f"{value:.2f}" for key, value in ends({"m": margin}).items()},
+                **{key: f"{value:.0f}%" for key, value in ends({"p": preferred, "f": fluent}).items()},
+            )
+        )
+    figure.set_label(" ".join(told))
+    return figure
+
+
+def plot_length_against_reward(
+    lengths: dict[str, Sequence[float]], rewards: dict[str, Sequence[float]], unit: str | None = None
+) -> Figure:
+    """Does a longer answer earn more? Each answer's length against its implicit reward, with a fitted line a side.
+
+    lengths, rewards: {"chosen": [...], "rejected": [...]}, one number an answer, in the same order; the rewards from
+    `implicit_reward`, in nats. unit: what the lengths count; tokens, unless you say otherwise.
+    """
+    sides = {"chosen": (_("chosen"), BLUE, "o", "-"), "rejected": (_("rejected"), VERMILLION, "x", "--")}
+    for side in sides:
+        counts = [len(table.get(side, ())) for table in (lengths, rewards)]
+        if counts[0] != counts[1] or counts[0] < 2:
+            raise ValueError(
+                f"plot_length_against_reward: got {counts[0]} lengths and {counts[1]} rewards of {side} answers; "
+                "expected as many of each, at least 2"
+            )
+    figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
+    told = []
+    for side, (label, color, marker, line) in sides.items():
+        x, y = np.array(lengths[side], dtype=float), np.array(rewards[side], dtype=float)
+        slope, start = np.polyfit(x, y, 1)
+        r = np.corrcoef(x, y)[0, 1]
+        axes.scatter(x, y, color=color, marker=marker, s=22, alpha=0.5, linewidths=1)
+        span = np.array([x.min(), x.max()])
+        label = _("{side}: correlation r = {r}").format(side=label, r=f"{r:+.2f}")
+        axes.plot(span, start + slope * span, color=color, linestyle=line, marker=marker, linewidth=2, label=label)
+        told.append(label)
+    axes.axhline(0, color=GREY, linewidth=1, linestyle=":")
+    axes.set(
+        title=_("Length and implicit reward of the answers"),
+        xlabel=_("length of the answer, {unit}").format(unit=unit or _("tokens")),
+        ylabel=REWARDS["dpo"] + ", " + _("nats"),
+    )
+    axes.legend()
+    axes.grid(alpha=0.3)
+    figure.set_label(_("Length and implicit reward of the answers") + ". " + "; ".join(told) + ".")
+    return figure
+
+
 def plot_sweep(table: pd.DataFrame, name: str = "λ") -> Figure:
     """What a setting does: one point a run. The table's index holds its values.
 
@@ -239,4 +340,85 @@ def plot_verdicts(verdicts: dict[str, Sequence[Verdict]]) -> Figure:
     axes.set(title=_("What the judge says of the answers"), xlabel=_("share of answers, %"), xlim=(0, 100))
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     figure.set_label("; ".join(f"{name}: {', '.join(words)}" for name, words in told.items()))
+    return figure
+
+
+def plot_loss(method: str, curve: tuple, here: tuple[float, float, float], nll: float = 0.0) -> Figure:
+    """A pair's loss over its margin, beside the weight of its gradient; and the point where a pair stands.
+
+    curve: (margins, losses, weights), each (points,); here: the same three of one pair. method: "dpo" or "orpo";
+    ORPO's margin is the log odds ratio, and its loss stands on the NLL of the chosen answer.
+    """
+    margins, losses, weights = curve
+    name, formula, loss_name = {
+        "dpo": (_("margin"), MARGINS["dpo"], "-log σ({})"),
+        "orpo": (_("log odds ratio"), r"$\log\frac{odds(y_w|x)}{odds(y_l|x)}$", "NLL - λ log σ({})"),
+    }[method]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
+    left.plot(margins, losses, color=BLUE, linewidth=2, label=_("loss"))
+    right.plot(margins, weights, color=GREEN, linewidth=2, linestyle="-.", label=_("weight of the gradient"))
+    if method == "orpo":
+        left.axhline(nll, color=VERMILLION, linestyle="--", label=_("NLL of the chosen answer"))
+    left.set(title=_("Loss of a pair"), ylabel=f"{loss_name.format(name)}, " + _("nats"), ylim=(0, 1.05 * max(losses)))
+    right.set(title=_("How strongly it pulls"), ylabel=f"σ(-{name})\n" + _("share of the full strength"))
+    for axes, value in ((left, here[1]), (right, here[2])):
+        axes.plot(here[0], value, "D", color=YELLOW, markeredgecolor="black", markersize=9, label=_("your pair"))
+        axes.axvline(0, color=GREY, linewidth=1, linestyle=":")
+        axes.set(xlabel=f"{name} = {formula}, " + _("nats"), xlim=(min(margins), max(margins)))
+        axes.legend(loc="upper right")
+        axes.grid(alpha=0.3)
+    figure.set_label(
+        _(
+            "Two curves that fall as the margin grows: the loss, and the weight of its gradient. Your pair stands at "
+            "margin {margin:.2f}, loss {loss:.3f}, weight {weight:.3f}."
+        ).format(margin=here[0], loss=here[1], weight=here[2])
+    )
+    return figure
+
+
+def plot_kl_lab(
+    names: Sequence[str], policies: dict[str, Sequence[float]], path: tuple, here: tuple[float, float, float]
+) -> Figure:
+    """Policies over a few answers as bars, beside the reward they earn and how far they are from the reference.
+
+    policies: a share for each of `names`. path: (betas, KLs in nats, mean rewards) of the optimal policy as β runs;
+    here: the same three at one β.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    styles = zip((GREY, BLUE, YELLOW), ("", "//", ".."))
+    for i, ((label, shares), (color, hatch)) in enumerate(zip(policies.items(), styles)):
+        height = 0.8 / len(policies)
+        where = np.arange(len(names)) + (i + 0.5) * height - 0.4
+        left.barh(where, 100 * np.array(shares), height, color=color, hatch=hatch, edgecolor="black", label=label)
+    left.set(title=_("Policies"), xlabel=_("probability of the answer, %"), yticks=range(len(names)), yticklabels=names)
+    left.set(xlim=(0, 100), ylim=(len(names) - 0.5, -0.5))
+    left.legend(loc="lower right")
+    betas, distances, rewards = path
+    right.plot(distances, rewards, color=BLUE, linewidth=2, label=_("best policy for each β"))
+    for beta in (0.1, 0.3, 1, 3):
+        i = np.abs(np.log(np.array(betas) / beta)).argmin()
+        right.plot(distances[i], rewards[i], "|", color="black", markersize=10)
+        right.annotate(f"β = {beta:g}", (distances[i], rewards[i]), (6, -14), textcoords="offset points")
+    beta, distance, reward = here
+    label = _("now, β = {beta}").format(beta=f"{beta:.2g}")
+    right.plot(distance, reward, "D", color=YELLOW, markeredgecolor="black", markersize=10, label=label)
+    right.legend(loc="lower right")
+    right.margins(x=0.2)
+    right.set(
+        title=_("What it earns, and how far it goes for it"),
+        xlabel=r"$KL[\pi^*\|\,\pi_{ref}]$, " + _("nats") + "\n← " + _("a higher β stays closer to the reference"),
+        ylabel=r"$\mathbb{E}_{y\sim\pi^*}[r(x,y)]$, " + _("nats"),
+    )
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    told = (
+        f"{label}: " + ", ".join(f"{name} {share:.0%}" for name, share in zip(names, shares))
+        for label, shares in policies.items()
+    )
+    figure.set_label(
+        _("Bars and a curve at β = {beta}: KL {distance} nats, mean reward {reward}.").format(
+            beta=f"{beta:.2g}", distance=f"{distance:.2f}", reward=f"{reward:.2f}"
+        )
+        + f" {'; '.join(told)}."
+    )
     return figure

@@ -31,6 +31,7 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
 from .i18n import _
+from .live import LiveFigure
 
 
 @dataclass
@@ -72,7 +73,7 @@ class Watch(TrainerCallback):
     """Show progress with the loss and the reward margin; stop when asked to, and at the first number that is none."""
 
     def __init__(self, interrupt: threading.Event):
-        self.interrupt = interrupt
+        self.interrupt, self.figure = interrupt, LiveFigure()
 
     def on_train_begin(self, args, state, control, **kwargs):
         hidden = not state.is_world_process_zero
@@ -90,6 +91,9 @@ class Watch(TrainerCallback):
         if "loss" in logs:
             shown = {"loss": logs["loss"], "margin": logs.get("rewards/margins")}
             self.bar.set_postfix({k: f"{v:.3f}" for k, v in shown.items() if v is not None})
+            done = self.bar.format_dict
+            left = done["elapsed"] / (done["n"] - done["initial"] or 1) * (done["total"] - done["n"])
+            self.figure.update(state.log_history, state.global_step, state.max_steps, left)
 
     def on_step_end(self, args, state, control, **kwargs):
         self.bar.update(1)
@@ -99,6 +103,7 @@ class Watch(TrainerCallback):
 
     def on_train_end(self, args, state, control, **kwargs):
         self.bar.close()
+        self.figure.close()
 
 
 def fresh_copy(model: PreTrainedModel) -> PreTrainedModel:

@@ -24,6 +24,7 @@ def tidy(notebook) -> None:
                 else:
                     merged.append(output)
             for output in merged:
+                output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)  # the still picture stays
                 if output.output_type == "stream" and output.name == "stderr":
                     lines = (line.rstrip("\r").rpartition("\r")[2].rstrip() for line in output.text.split("\n"))
                     output.text = "\n".join(lines)

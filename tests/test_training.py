@@ -255,9 +255,9 @@ def test_an_interrupted_run_goes_on_and_ends_like_a_whole_one(small, pairs, setu
 
 def test_a_step_that_fp16s_loss_scaler_skips_is_no_error(setup):
     """At first it scales too much: that gradient is infinite, and not applied."""
-    watch, state = Watch(threading.Event()), TrainerState(global_step=1)
+    watch, state = Watch(threading.Event()), TrainerState(global_step=1, max_steps=3)
     args = SimpleNamespace(fp16=True)
-    watch.bar = SimpleNamespace(set_postfix=lambda shown: None)
+    watch.on_train_begin(args, state, None)
     watch.on_log(args, state, None, {"loss": 0.7, "grad_norm": math.inf})
     with pytest.raises(FloatingPointError, match="loss is nan"):
         watch.on_log(args, state, None, {"loss": math.nan, "grad_norm": 1.0})

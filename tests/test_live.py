@@ -1,0 +1,107 @@
+import re
+from itertools import pairwise
+from types import SimpleNamespace
+
+import pytest
+
+from course_utils.live import LiveFigure
+
+ENTRY = {"rewards/margins": 0.5, "logps/chosen": -5.0, "logps/rejected": -6.0}
+
+
+class Notebook:
+    """A clock that only work moves, and what is shown while it runs."""
+
+    def __init__(self, monkeypatch, cost, kernel=True):
+        self.now, self.drawn, self.cost, self.shown = 0.0, 0.0, cost, []
+        shell = self.shell = SimpleNamespace(execution_count=1, **({"kernel": None} if kernel else {}))
+        monkeypatch.setattr("course_utils.live.get_ipython", lambda: shell)
+        monkeypatch.setattr("course_utils.live.display", self.display)
+        monkeypatch.setattr(LiveFigure, "place", (None, None))
+        monkeypatch.setattr("course_utils.live.picture", self.picture)
+
+    def picture(self, figure, **_saving):
+        self.now += self.cost
+        self.drawn += self.cost
+        self.units = {axes.get_ylabel() for axes in figure.axes}
+        return f'<img alt="{figure.get_label()}">'
+
+    def display(self, page, display_id):
+        self.update(page)
+        return self
+
+    def update(self, page):
+        self.shown.append((self.now, page.data))
+
+    def train(self, seconds, step_time=0.25, entry=ENTRY):
+        live = LiveFigure(clock=lambda: self.now)
+        steps, log = int(seconds / step_time), []
+        for step in range(1, steps + 1):
+            self.now += step_time
+            log.append({"step": step, **entry})
+            live.update(log, step, steps, (steps - step) * step_time)
+        before = self.drawn
+        live.close()
+        return before
+
+
+@pytest.mark.parametrize("cost", [0.01, 0.1, 0.5, 2.0])
+@pytest.mark.parametrize("seconds", [30, 300])
+def test_drawing_takes_less_than_3_percent_of_the_time(monkeypatch, cost, seconds):
+    notebook = Notebook(monkeypatch, cost)
+    spent = notebook.train(seconds)
+    assert spent - cost <= 0.03 * seconds  # the first drawing must be made to be measured
+    times = [time for time, _page in notebook.shown[:-1]]
+    assert all(b - a >= max(2, 40 * cost) for a, b in pairwise(times))
+
+
+def test_a_cheap_picture_is_redrawn_about_every_two_seconds(monkeypatch):
+    notebook = Notebook(monkeypatch, cost=0.01)
+    notebook.train(30)
+    assert 12 <= len(notebook.shown) <= 16
+
+
+def test_the_title_counts_down_and_the_last_picture_holds_the_whole_run(monkeypatch):
+    notebook = Notebook(monkeypatch, cost=0.01)
+    notebook.train(100)
+    pages = [page for _time, page in notebook.shown]
+    assert re.search(r"step 8 of 400, 1:38 left: the margin goes from 0\.50 to 0\.50", pages[0])
+    assert "step 400 of 400:" in pages[-1] and "left" not in pages[-1]
+
+
+@pytest.mark.parametrize(("extra", "unit"), [({}, "summed over tokens"), ({"log_odds_ratio": -0.7}, "mean per token")])
+def test_the_axes_name_the_unit_of_the_method(monkeypatch, extra, unit):
+    notebook = Notebook(monkeypatch, cost=0.01)
+    notebook.train(1, entry=ENTRY | extra)
+    assert notebook.units == {f"{unit}, nats"}
+
+
+def test_a_short_run_leaves_one_picture(monkeypatch):
+    notebook = Notebook(monkeypatch, cost=0.01)
+    notebook.train(1)
+    assert len(notebook.shown) == 1
+
+
+@pytest.mark.parametrize(("kernel", "entry"), [(False, ENTRY), (True, {"loss": 1.0})])
+def test_nothing_is_drawn_without_a_notebook_or_a_margin(monkeypatch, kernel, entry):
+    notebook = Notebook(monkeypatch, cost=0.01, kernel=kernel)
+    notebook.train(20, entry=entry)
+    assert not notebook.shown
+
+
+def test_a_training_that_never_began_leaves_nothing(monkeypatch):
+    notebook = Notebook(monkeypatch, cost=0.01)
+    LiveFigure().close()
+    assert not notebook.shown
+
+
+def test_trainings_in_one_cell_share_one_picture_and_another_cell_gets_its_own(monkeypatch):
+    notebook = Notebook(monkeypatch, cost=0.01)
+    places = []
+    monkeypatch.setattr("course_utils.live.display", lambda page, display_id: places.append(page) or notebook)
+    notebook.train(10)
+    notebook.train(10)
+    assert len(places) == 1
+    notebook.shell.execution_count = 2
+    notebook.train(10)
+    assert len(places) == 2

@@ -1,0 +1,111 @@
+import html
+import re
+
+import pytest
+import torch
+
+import course_utils as cu
+from course_utils.tokens import colour
+
+
+def message(text):
+    return [{"role": "assistant", "content": text}]
+
+
+PROMPT = [{"role": "user", "content": "Tưới cây húng quế thế nào?"}]
+HARD = {
+    "prompt": PROMPT,
+    "chosen": message("Ừ, tưới 🐢 字ữ!\n <script>alert(1)</script>"),
+    "rejected": message("ẵm  &lt;"),
+}
+
+
+@pytest.fixture(scope="module")
+def other(small):
+    """The small model, pushed a little off."""
+    model, _tokenizer = cu.load_model("small")
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights += 0.01 * torch.randn_like(weights)
+    return model
+
+
+@pytest.fixture(scope="module")
+def view(small, other):
+    model, tokenizer = small
+    return cu.token_view(other, model, tokenizer, HARD, beta=0.3)
+
+
+def whole_reward(policy, reference, tokenizer, pair, side, beta):
+    ids = tokenizer.apply_chat_template(pair["prompt"] + pair[side], return_dict=False)
+    prompt = tokenizer.apply_chat_template(pair["prompt"], add_generation_prompt=True, return_dict=False)
+    labels = torch.tensor([[-100] * len(prompt) + ids[len(prompt) :]])
+    with torch.no_grad():
+        logps = [cu.sequence_logps(m(input_ids=torch.tensor([ids])).logits, labels) for m in (policy, reference)]
+    return cu.implicit_reward(*logps, beta).item()
+
+
+def test_the_tokens_sum_to_the_implicit_reward(small, other, view, pairs):
+    model, tokenizer = small
+    for pair, shown in ((HARD, view), (pairs[0], cu.token_view(other, model, tokenizer, pairs[0], beta=0.3))):
+        for side in ("chosen", "rejected"):
+            whole = whole_reward(other, model, tokenizer, pair, side, 0.3)
+            assert shown.reward("policy", side) == pytest.approx(whole, abs=1e-5 * max(1, abs(whole)))
+        assert shown.margin("policy") == shown.reward("policy", "chosen") - shown.reward("policy", "rejected")
+
+
+def test_policy_and_reference_alike_give_zero_everywhere(small, pairs):
+    model, tokenizer = small
+    shown = cu.token_view(model, model, tokenizer, pairs[0], beta=0.3)
+    assert all(token.reward == 0 for tokens in shown.answers["policy"].values() for token in tokens)
+    assert shown.margin("policy") == 0 and "+0.000" in repr(shown)
+
+
+def test_the_spans_joined_give_back_the_answer_and_no_markup_of_its_own(view):
+    page = view._repr_html_()
+    assert "<script>" not in page and "�" not in page
+    spans = [html.unescape(text) for text in re.findall(r"<span [^>]*>(.*?)</span>", page, re.DOTALL)]
+    assert "".join(spans) == HARD["chosen"][0]["content"] + HARD["rejected"][0]["content"]
+    assert page.count("&lt;|end|&gt;</code>") == 2  # the end token counts, and is set apart
+
+
+def test_tokens_that_share_a_letter_stand_together(small, view):
+    tokenizer = small[1]
+    texts = [token.text for token in view.answers["policy"]["chosen"]]
+    assert len(tokenizer("字")["input_ids"]) > 1 and sum("字" in text for text in texts) == 1
+
+
+def test_each_number_stands_in_a_title_and_in_the_table(view):
+    page = view._repr_html_()
+    for token in view.answers["policy"]["chosen"]:
+        assert f'title="{token.reward:+.3f}"' in page and f"<td>{token.logps:.3f}</td>" in page
+    assert "<details>" in page and '<th scope="col">log π_ref</th>' in page
+
+
+def test_an_earlier_policy_stands_beside(small, other, pairs):
+    model, tokenizer = small
+    shown = cu.token_view(other, model, tokenizer, pairs[0], beta=0.3, before=model)
+    assert list(shown.answers) == ["before", "policy"] and shown.margin("before") == 0
+
+
+def test_a_pair_without_its_columns_is_refused(small):
+    model, tokenizer = small
+    with pytest.raises(ValueError, match=r"the pair lacks chosen, rejected; give a row of load_preferences"):
+        cu.token_view(model, model, tokenizer, {"prompt": PROMPT}, beta=0.3)
+
+
+def luminance(rgb):
+    parts = [c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in rgb]
+    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+
+@pytest.mark.parametrize("reward", [-2.0, -1.0, -0.1, 0.0, 0.1, 1.0, 2.0])
+def test_black_ink_is_readable_on_every_colour(reward):
+    style = colour(reward, most=2.0)
+    rgb = [int(part) for part in re.search(r"rgb\((\d+),(\d+),(\d+)\)", style).groups()]
+    assert "color:#000" in style and (luminance(rgb) + 0.05) / 0.05 >= 4.5
+
+
+def test_gain_and_cost_differ_by_more_than_colour():
+    assert "solid" in colour(1.0, 1.0) and "dotted" in colour(-1.0, 1.0) and "border" not in colour(0.0, 1.0)
