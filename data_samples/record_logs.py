@@ -1,11 +1,16 @@
-"""Record the logs of six DPO runs, sound and ruined, that an exercise shows and checks: part of `make runs`."""
+"""Record DPO runs, sound and ruined: part of `make runs`.
+
+- logs.json: the logs of six runs that an exercise shows and checks;
+- judged.json: two runs, and every ten steps what the judge says of their answers: [step, preferred %, fluent %].
+"""
 
 import json
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 import record_runs  # noqa: E402
@@ -23,10 +28,41 @@ RUNS = {
     "E": {"max_steps": 60, "learning_rate": 1e-3, "beta": 0.1},
     "F": {"max_steps": 80, "seed": 1},
 }
+#: Judged as they train: the lesson's settings, and those of its section 8.
+JUDGED = {"sound": {"max_steps": 60}, "ruined": {"max_steps": 60, "learning_rate": 3e-3}}
+EVERY = 10
+
+
+def tidy(log: list[dict]) -> list[dict]:
+    return [
+        {"step": entry["step"], **{key: round(entry[key], 3) for key in KEYS}} for entry in log if "loss" in entry
+    ]
+
+
+def judged(names: dict, settings: dict) -> dict:
+    """Train with checkpoints, and have the answers of each judged; step 0 is the model before."""
+    prompts = names["prompts"][:200]
+
+    def point(step, model):
+        found = cu.judge_all(prompts, cu.generate(model, names["tokenizer"], prompts))
+        shares = cu.share(found), cu.share(found, lambda v: v.fluent)
+        return [step, *(round(100 * share, 1) for share in shares)]
+
+    with tempfile.TemporaryDirectory() as folder:
+        kept = {"save_strategy": "steps", "save_steps": EVERY, "output_dir": folder, **settings}
+        run = cu.train_dpo(names["sft"].model, names["tokenizer"], names["pairs"], replace(names["dpo_args"], **kept))
+        points = [point(0, names["sft"].model)]
+        for step in range(EVERY, settings["max_steps"] + 1, EVERY):
+            points.append(point(step, cu.load_model(f"{folder}/checkpoint-{step}")[0]))
+    print(settings, points)
+    return {"points": points, "log": tidy(run.log)}
 
 
 def main() -> None:
     names = record_runs.run("dpo", seed=0)
+    found = {name: judged(names, settings) for name, settings in JUDGED.items()}
+    text = json.dumps(found).replace("}, {", "},\n{")
+    (HERE / "judged.json").write_text(text + "\n", encoding="utf-8", newline="\n")
     logs = {}
     for name, settings in RUNS.items():
         run = cu.train_dpo(
@@ -37,11 +73,7 @@ def main() -> None:
         )
         fluent = cu.share(verdicts, lambda v: v.fluent)
         print(name, settings, f"fluent {fluent:.0%}")
-        logs[name] = [
-            {"step": entry["step"], **{key: round(entry[key], 3) for key in KEYS}}
-            for entry in run.log
-            if "loss" in entry
-        ]
+        logs[name] = tidy(run.log)
     text = ",\n".join(f'"{name}": [\n' + ",\n".join(map(json.dumps, log)) + "]" for name, log in logs.items())
     (HERE / "logs.json").write_text("{" + text + "}\n", encoding="utf-8", newline="\n")
 

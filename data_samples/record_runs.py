@@ -19,7 +19,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 os.environ.setdefault("MPLBACKEND", "Agg")
 
@@ -33,6 +33,7 @@ FORWARD_AND_BACKWARD, FORWARD = 6, 2  # FLOPs for each token and parameter
 
 def run(lesson: str, seed: int, steps: int | None = None) -> dict:
     """Run a lesson's cells tagged `default-run` with another seed, or another number of steps; what they define."""
+    os.chdir(LESSONS[lesson].parent)
     names = {"cu": cu, "setup": cu.start("en")}
     for cell in nbformat.read(LESSONS[lesson], as_version=4).cells:
         if "default-run" in cell.metadata.get("tags", []):

@@ -252,6 +252,7 @@ def adopt(root: Path, lang: str) -> int:
                 )
             for block, words in zip(ours, other):
                 words = words.replace(f"/notebooks/{lang}/", f"/notebooks/{SOURCE}/")
+                words = words.replace(f'lang="{lang}"', f'lang="{SOURCE}"')
                 message = catalog.get(block)
                 if message is not None and words not in (block, message.string):
                     message.string = words
