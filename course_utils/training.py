@@ -198,6 +198,7 @@ def make_trainer(trainer_class, model, tokenizer, dataset, args, peft_config, in
     args = copy.copy(args)
     args.logging_nan_inf_filter = False  # a NaN is an error, never a 0.0
     args.disable_tqdm = True  # Watch draws the progress
+    args._n_gpu = min(1, args.n_gpu)  # on several, the Trainer would split batches; `write_run` is for these
     if trainer_class is ORPOTrainer:
         args.max_length = args.max_length or min(512, tokenizer.model_max_length)  # what TRL would take for None
         args.remove_unused_columns = False  # TRL would do the same, with a warning

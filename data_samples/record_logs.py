@@ -34,9 +34,7 @@ EVERY = 10
 
 
 def tidy(log: list[dict]) -> list[dict]:
-    return [
-        {"step": entry["step"], **{key: round(entry[key], 3) for key in KEYS}} for entry in log if "loss" in entry
-    ]
+    return [{"step": entry["step"], **{key: round(entry[key], 3) for key in KEYS}} for entry in log if "loss" in entry]
 
 
 def judged(names: dict, settings: dict) -> dict:

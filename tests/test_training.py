@@ -10,11 +10,11 @@ import torch
 from datasets import Dataset, load_dataset
 from peft import LoraConfig
 from transformers import TrainerState
-from trl import DPOConfig, SFTConfig
+from trl import DPOConfig, DPOTrainer, SFTConfig
 from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
 import course_utils as cu
-from course_utils.training import Watch, first_interrupt, length_order, one_end_token
+from course_utils.training import Watch, first_interrupt, length_order, make_trainer, one_end_token
 
 SIDES = ("chosen_labels", "rejected_labels")
 
@@ -264,3 +264,10 @@ def test_a_step_that_fp16s_loss_scaler_skips_is_no_error(setup):
     args.fp16 = False
     with pytest.raises(FloatingPointError, match="grad_norm is inf"):
         watch.on_log(args, state, None, {"loss": 0.7, "grad_norm": math.inf})
+
+
+def test_a_notebook_trains_on_one_gpu_though_there_are_two(small, pairs, setup):
+    args = dpo_args(setup)
+    args._n_gpu = 2
+    trainer, _rows = make_trainer(DPOTrainer, *small, pairs.select(range(8)), args, None, threading.Event())
+    assert trainer.args.n_gpu == 1 and trainer.args.train_batch_size == 4
