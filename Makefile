@@ -5,7 +5,7 @@ POT := .venv/course_utils.pot
 LANGS := $(notdir $(patsubst %/,%,$(wildcard translations/*/)))
 export TRANSFORMERS_VERBOSITY ?= error
 
-.PHONY: lab test notebooks translations samples runs bench slug
+.PHONY: lab test notebooks translations samples runs bench slug colab
 
 lab: .venv/ready
 	$(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks
@@ -46,6 +46,14 @@ runs: .venv/ready
 # How fast preference data is read, and whether memory stays flat.
 bench: .venv/ready
 	$(BIN)/python tests/bench_data.py
+
+# Run both lessons, in English, in an environment with Colab's versions; it takes gigabytes and Python 3.13.
+COLAB_PYTHON ?= python3.13
+colab: .venv/ready
+	$(COLAB_PYTHON) -m venv .colab/env
+	.colab/env/bin/pip install --quiet --only-binary=:all: -r tests/colab_requirements.txt
+	for lesson in dpo orpo; do \
+	  $(BIN)/python tests/colab_check.py .colab/env/bin/python . notebooks/en/$${lesson}_finetuning_example.ipynb || exit 1; done
 
 .venv/ready: requirements.txt
 	$(PYTHON) -m venv .venv
