@@ -92,7 +92,7 @@ def score_table(prompts: Sequence[Messages], verdicts: dict[str, Sequence[Verdic
             **{_("fluent, {lang}").format(lang=lang): share(part, lambda v: v.fluent) for lang, part in of.items()},
             **{fault_text(rule): share(row, lambda v, r=rule: r in v.broken) for rule in RULES},
         }
-    return (100 * pd.DataFrame(table)).round(1)
+    return (100 * pd.DataFrame(table)).round(1).rename_axis(columns=_("share of answers, %"))
 
 
 def win_rate(ours: Sequence[Verdict], theirs: Sequence[Verdict]) -> tuple[float, float, float]:
