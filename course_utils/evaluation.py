@@ -129,7 +129,7 @@ def score_table(prompts: Sequence[Messages], verdicts: dict[str, Sequence[Verdic
             },
             **({_("not judged"): share(row, lambda v: not v.judged)} if None in langs else {}),
         }
-    return (100 * pd.DataFrame(table)).round(1)
+    return (100 * pd.DataFrame(table)).round(1).rename_axis(columns=_("share of answers, %"))
 
 
 @torch.no_grad()

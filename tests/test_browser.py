@@ -1,0 +1,154 @@
+"""The lessons in JupyterLab, in a real browser: every cell runs, all is drawn, sliders move, and axe finds no fault.
+
+Trainings are shorter here, and few prompts are answered: what is tested is what a learner sees, not the figures.
+A picture of each lesson goes to runs/browser.
+"""
+
+import re
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+from test_notebooks import ALL, ROOT
+from test_solutions import KEPT, SHORTER
+
+HOW = "no {}: the lessons are not tested in a real browser; {}"
+pytest.importorskip("playwright", reason=HOW.format("Playwright", "pip install -r requirements.txt"))
+pytest.importorskip("axe_playwright_python", reason=HOW.format("axe", "pip install -r requirements.txt"))
+
+from browser import (  # noqa: E402
+    BROWSER,
+    cells,
+    chromium,
+    count,
+    dead_sliders,
+    faults,
+    jupyterlab,
+    label,
+    notebook,
+    sliders,
+    views,
+)
+
+if not BROWSER:
+    pytest.skip(HOW.format("Chromium", "apt-get install chromium"), allow_module_level=True)
+
+PICTURES = ROOT.parent / "runs" / "browser"
+THEMES = ["JupyterLab Light", "JupyterLab Dark"]
+TRACEBACK = ".jp-OutputArea-output:has-text('Traceback (most recent call last)')"
+SLIDER = """
+import ipywidgets as w
+slider, text = w.FloatSlider(description="{label}", max=1, value={value}), w.HTML("0")
+slider.observe(lambda change, text=text: {then}, "value")
+w.VBox([slider, text])
+"""
+
+
+def copy_of_the_course(root: Path) -> None:
+    """The lessons without outputs and with short trainings, beside the course they import."""
+    for name in ("course_utils", "data_samples", "translations"):
+        (root / name).symlink_to(ROOT.parent / name)
+    shutil.copytree(ROOT, root / "notebooks", ignore=shutil.ignore_patterns("runs", ".ipynb_checkpoints"))
+    for lang, name in ALL:
+        lesson = nbformat.read(ROOT / lang / name, as_version=4)
+        for cell in lesson.cells:
+            if cell.cell_type == "code":
+                cell.outputs, cell.execution_count = [], None
+                for pattern, shorter in KEPT["dpo"] + SHORTER:
+                    cell.source = re.sub(pattern, shorter, cell.source, flags=re.MULTILINE)
+        nbformat.write(lesson, root / "notebooks" / lang / name)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    root, home = tmp_path_factory.mktemp("course"), tmp_path_factory.mktemp("home")
+    copy_of_the_course(root)
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    with jupyterlab(root, home) as url, chromium() as browser:
+        yield SimpleNamespace(root=root, url=url, browser=browser)
+
+
+@pytest.fixture(scope="module", params=ALL, ids="-".join)
+def lesson(lab, request):
+    lang, name = request.param
+    with notebook(lab.browser, lab.url, f"notebooks/{lang}/{name}") as page:
+        page.screenshot(path=PICTURES / f"{lang}-{Path(name).stem}.png")
+        yield page
+
+
+@pytest.fixture
+def run(lab):
+    """Open and run a notebook of these cells."""
+
+    def run(*sources):
+        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        small = new_notebook(cells=list(map(new_code_cell, sources)), metadata={"kernelspec": kernel})
+        nbformat.write(small, lab.root / "small.ipynb")
+        return notebook(lab.browser, lab.url, "small.ipynb")
+
+    return run
+
+
+def test_every_cell_runs_without_error_in_a_real_browser(lesson):
+    code = cells(lesson)
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+    assert not [o for cell in code for o in cell["outputs"] if o["output_type"] == "error"]
+    assert lesson.locator(TRACEBACK).count() == 0
+
+
+def test_every_formula_is_set(lesson):
+    assert lesson.locator(".jp-MarkdownOutput mjx-container").count() >= 10
+    assert lesson.locator("mjx-merror").all_inner_texts() == []
+
+
+def test_every_picture_is_drawn_and_described(lesson):
+    held, _shown = count(lesson, "img")
+    pictures = lesson.locator(".jp-Notebook img").evaluate_all("all => all.map(img => [img.alt, img.naturalWidth])")
+    assert len(pictures) >= held >= 3
+    assert not [alt for alt, width in pictures if len(alt) < 20 or width == 0]
+
+
+def test_every_table_is_shown(lesson):
+    held, shown = count(lesson, "table")
+    assert shown == held >= 5
+
+
+def test_every_widget_is_drawn(lesson):
+    held, drawn = views(lesson)
+    assert drawn == held
+    text = lesson.locator(".jp-Notebook").inner_text()
+    assert "Error displaying widget" not in text and "Loading widget" not in text
+
+
+def test_every_slider_has_a_label_and_changes_what_stands_around_it(lesson):
+    assert all(map(label, sliders(lesson)))
+    assert dead_sliders(lesson) == []
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_outputs_have_no_serious_accessibility_fault(lesson, theme):
+    found = faults(lesson, theme)
+    assert not found, "\n" + "\n".join(found)
+
+
+def test_a_slider_that_changes_nothing_is_found(run):
+    live = SLIDER.format(label="live", value=0, then='setattr(text, "value", f"{change.new}")')
+    full = SLIDER.format(label="at the end", value=1, then='setattr(text, "value", f"{change.new}")')
+    dead = SLIDER.format(label="dead", value=0, then="None")
+    with run(live, dead, full) as page:
+        assert views(page) == (3, 3) and len(sliders(page)) == 3
+        assert dead_sliders(page, patience=10) == ["dead"]
+
+
+def test_errors_pictures_and_pale_words_are_found(run):
+    pale = '<img src="data:image/png;base64,AAAA"><p style="color:#bbb;background:#fff">pale</p><input>'
+    with run(f"from IPython.display import HTML\nHTML('''{pale}''')", "1 / 0") as page:
+        assert cells(page)[1]["outputs"][0]["ename"] == "ZeroDivisionError"
+        assert page.locator(TRACEBACK).count() == 1
+        assert page.locator(".jp-Notebook img").evaluate("img => [img.alt, img.naturalWidth]") == ["Image", 0]
+        found = faults(page, THEMES[0])
+        assert {"color-contrast", "label"} <= {fault.partition(":")[0] for fault in found}
+        assert "pale" in "\n".join(found)
