@@ -144,7 +144,8 @@ class Hub:
         return self
 
     def __exit__(self, *_):
-        self.fault = None
+        if self._fault:
+            self._fault.over.set()
         self._ends.close()
 
     @property
@@ -166,7 +167,8 @@ class Hub:
         if self._fault:
             self._fault.over.set()
         self._fault = Fault(fault) if isinstance(fault, (str, int)) else fault
-        self.turn(self._fault.kind if self._fault and not self._fault.after else "open")
+        at_once = self._fault and not (self._fault.where or self._fault.after)
+        self.turn(self._fault.kind if at_once else "open")
 
     def turn(self, door: str | int):
         """Listen, but if `door` is "gone", only keep the port, and if it is "dark", never accept a connection."""
