@@ -265,9 +265,13 @@ def train_sft(
 ) -> Run:
     """Supervised fine-tuning: raise the log-probability of the demonstrated answers.
 
-    dataset: columns `prompt` and `completion`, lists of messages; only the completion's tokens count.
+    dataset: columns `prompt` and `completion`, lists of messages; only the completion's tokens count. An adapter is
+    merged into its model in the end, so that the next stage can start from it with another.
     """
-    return run_trainer(SFTTrainer, model, tokenizer, dataset, args, peft_config)
+    run = run_trainer(SFTTrainer, model, tokenizer, dataset, args, peft_config)
+    if peft_config:
+        run.model = run.model.merge_and_unload()
+    return run
 
 
 def train_dpo(

@@ -196,7 +196,7 @@ def kl_lab() -> Explorer:
             reward=f"{reward:+.3f}",
             kl2=f"{kl2:.3f}",
             reward2=f"{reward2:+.3f}",
-            gap=f"{(found - best).abs().max():.6f}",
+            gap=f"{(found - best).abs().max():.0e}",
         )
         return f"{picture(plot_kl_lab(labels, policies, path, (beta, kl, reward)))}<p>{html.escape(words)}</p>"
 

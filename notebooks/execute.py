@@ -28,7 +28,9 @@ def tidy(notebook) -> None:
                 if output.output_type == "stream" and output.name == "stderr":
                     lines = (line.rstrip("\r").rpartition("\r")[2].rstrip() for line in output.text.split("\n"))
                     output.text = "\n".join(lines)
-            cell.outputs = merged
+            bars = [output for output in merged if output.get("name") == "stderr"]
+            half = [output for output in bars[:-1] if not output.text.endswith("\n")]  # drawn again further down
+            cell.outputs = [output for output in merged if output not in half]
 
 
 def main(part: str = "") -> None:

@@ -390,6 +390,8 @@ GRID = [
     [
         (GRID, None),
         (pd.DataFrame(GRID), None),
+        (pd.DataFrame(GRID).assign(preferred=float("nan"), accuracy=[55, 60, 61, 62]), None),
+        (pd.DataFrame(GRID).assign(preferred=float("nan"), accuracy=[55, 60, 61, float("nan")]), "not_percent"),
         (7, "no_table"),
         (pd.DataFrame(GRID).rename(columns={"fluent": "margin"}), "columns"),
         (pd.DataFrame(GRID).assign(preferred="high"), "not_percent"),

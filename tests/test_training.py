@@ -271,3 +271,14 @@ def test_a_notebook_trains_on_one_gpu_though_there_are_two(small, pairs, setup):
     args._n_gpu = 2
     trainer, _rows = make_trainer(DPOTrainer, *small, pairs.select(range(8)), args, None, threading.Event())
     assert trainer.args.n_gpu == 1 and trainer.args.train_batch_size == 4
+
+
+def test_after_sft_with_an_adapter_dpo_starts_from_the_merged_model(small, pairs, setup):
+    lora = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+    data = pairs.rename_column("chosen", "completion").remove_columns("rejected")
+    args = SFTConfig(**setup.training_args, max_steps=2, per_device_train_batch_size=4, learning_rate=1e-2)
+    sft = cu.train_sft(*small, data, args, peft_config=lora)
+    assert sft.model.state_dict().keys() == small[0].state_dict().keys()
+    assert not same(weights(sft.model), weights(small[0]))
+    run = cu.train_dpo(sft.model, small[1], pairs, dpo_args(setup, max_steps=1), peft_config=lora)
+    assert run.log[0]["rewards/margins"] == pytest.approx(0, abs=1e-6)

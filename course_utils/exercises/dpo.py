@@ -719,7 +719,10 @@ COLUMNS = ("model", "data", "preferred", "fluent")
 
 
 class ScaleUp(Exercise):
-    """Answer: a table with a row a run and the columns model, data, preferred and fluent (in percent)."""
+    """Answer: a table with a row a run and the columns model, data, preferred and fluent (in percent).
+
+    With data that the judge does not know, preferred may be NaN where there is a reward accuracy, as from train_grid.
+    """
 
     def diagnose(self, answer) -> str:
         if answer is None or answer is Ellipsis:
@@ -753,7 +756,7 @@ class ScaleUp(Exercise):
             raise self.mistake("one_dataset")
         if len(set(zip(table["model"], table["data"]))) < len(models) * len(data):
             raise self.mistake("gaps")
-        if len(scores.drop_duplicates()) == 1:
+        if len(table[[c for c in (*scores, "accuracy") if c in table]].drop_duplicates()) == 1:
             raise self.mistake("copied")
         if (scores["preferred"] > scores["fluent"] + 1e-6).any():
             raise self.mistake("impossible")
