@@ -70,6 +70,11 @@ class Setup:
         wanted = [(name, "model") for name in models if not (BUNDLED / name).exists()] + [(self.preferences, "dataset")]
         return [(name, kind) for name, kind in wanted if isinstance(name, str) and not Path(name).exists()]
 
+    @property
+    def is_bundled(self) -> bool:
+        """Whether the models come with the course."""
+        return (BUNDLED / self.instruct_model).exists() and (BUNDLED / self.base_model).exists()
+
     def bundled(self) -> "Setup":
         """The same machine with the bundled model and data."""
         return Setup(self.lang, self.device, self.precision, self.training_args)
@@ -77,7 +82,7 @@ class Setup:
     def in_words(self) -> str:
         """What was chosen, in one line."""
         where = _("{device} in {precision}").format(device=self.device, precision=self.precision)
-        if not self.fit and self.preferences == SAMPLES / "preferences":
+        if self.is_bundled and self.preferences == SAMPLES / "preferences":
             words = _("Ready: {where}, bundled model “{model}”, bundled data. Nothing is downloaded.")
             return words.format(where=where, model=self.instruct_model)
         models = " / ".join(dict.fromkeys([self.instruct_model, self.base_model]))
@@ -182,7 +187,7 @@ def start(
     rows: int | None = None,
     lora: bool | None = None,
     batch_size: int | None = None,
-    max_length: int = TOKENS,
+    max_length: int | None = None,
 ) -> Setup:
     """Set the language of all that the course prints, look at the machine, choose what suits it, and say so.
 
@@ -213,14 +218,17 @@ def start(
         "output_dir": "runs",
     }
     setup = Setup(lang, device, precision, training_args)
+    named = {"per_device_train_batch_size": batch_size, "max_length": max_length}
+    named = {key: value for key, value in named.items() if value}
+    setup = replace(setup, fit=named, sft=named, dpo=named, orpo=named)
     hub = device == "cuda" if hub is None else hub
     if hub or instruct_model or base_model:
         memory = free_memory(device)
         if device == "cpu" and not base_model:
             instruct_model = instruct_model or f"{FAMILY}135M-Instruct"  # more would take hours
-        chosen = choose_models(instruct_model, base_model, lora, batch_size, max_length, precision, memory)
+        chosen = choose_models(instruct_model, base_model, lora, batch_size, max_length or TOKENS, precision, memory)
         setup = replace(setup, **chosen)
-    if preferences or (hub and setup.fit):
+    if preferences or (hub and not setup.is_bundled):
         data = {"preferences": preferences or HH_RLHF, "instructions": None}
         setup = replace(setup, **data, rows=ROWS, held_out=HELD_OUT)
     setup = replace(setup, rows=rows or setup.rows)

@@ -242,7 +242,8 @@ def browse_answers(
         for name, model in models.items():
             answer = generate(model, tokenizer, [messages], temperature=temperature, seed=seed)[0]
             rows.append((name, answer, verdict_text(question, answer)))
-        return f"<p>{html.escape(question)}</p>{table((_('model'), _('answer'), _('the judge')), *rows)}"
+        columns = _("model"), _("answer"), _("the judge")
+        return f"<p>{html.escape(question)}</p>{table(columns, *rows)}"
 
     explorer = Explorer(view, controls, typed, button)
     button.on_click(explorer.redraw)

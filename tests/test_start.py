@@ -133,3 +133,10 @@ def test_the_pages_sums_are_those_of_the_code():
     for name, bytes_of in (shares | {"ZeRO-3": lambda n: 22 / n}).items():
         cells = re.search(rf"^\| {name}.*$", PAGE, re.MULTILINE)[0].strip("|").split("|")
         assert [int(cell.split()[0]) for cell in cells[-2:]] == [round(7.6 * bytes_of(n)) for n in (4, 8)]
+
+
+def test_the_pages_choices_can_be_made(hub):
+    names = {"cu": cu}
+    for line in re.findall(r"^setup = cu\.start\(.*?\)", PAGE, re.MULTILINE):
+        exec(line, names)
+    assert names["setup"].fit["per_device_train_batch_size"] == 2 and names["setup"].preferences in dict(hub)

@@ -105,8 +105,10 @@ def test_every_colab_badge_leads_to_its_own_language_and_an_existing_file():
     assert found >= 2 * (1 + len(LANGS))
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: f"{path.parent.name}-{path.name}")
-def test_the_code_on_the_pages_runs(path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    "path", [page for page in PAGES if page.stem in ("dpo", "orpo")], ids=lambda path: f"{path.parent.name}-{path.name}"
+)
+def test_the_code_on_the_theory_pages_runs(path, monkeypatch, capsys):
     monkeypatch.chdir(path.parent)
     for code in re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL):
         exec(code.replace("max_steps=5", "max_steps=1").replace("limit=100", "limit=12"), {})
