@@ -1,12 +1,11 @@
 """A run as a file, for a bigger machine: the notebook writes it, TRL's command or several processes train it.
 
-    trl dpo --config dpo.yaml                                                        TRL's own command, in its folder
-    accelerate launch --num_processes 2 -m course_utils.launch runs/big/orpo.yaml    ORPO too, which `trl` lacks
+    trl dpo --config dpo.yaml                                                 TRL's own command, in its folder
+    accelerate launch --num_processes 2 -m course_utils runs/big/orpo.yaml    ORPO too, which `trl` lacks
 
 Without GPUs accelerate starts several processes only if told `--multi_gpu`.
 """
 
-import sys
 import threading
 from pathlib import Path
 
@@ -80,6 +79,10 @@ def write_run(
 def main(path: str, *overrides: str) -> None:
     """Train what `path` says; it is called dpo.yaml or orpo.yaml, and the paths in it start from its folder."""
     file = Path(path).resolve()
+    if file.stem not in METHODS or not file.is_file():
+        raise SystemExit(
+            _("{path}: expected a file dpo.yaml or orpo.yaml, as cu.write_run writes them").format(path=path)
+        )
     config, _trainer, train = METHODS[file.stem]
     parser = TrlParser((ScriptArguments, config, ModelConfig))
     script, args, model_args = parser.parse_args_and_config(["--config", str(file), *overrides])
@@ -98,7 +101,3 @@ def main(path: str, *overrides: str) -> None:
     run = train(model, tokenizer, rows, args, get_peft_config(model_args))
     if args.process_index == 0:
         print(save_run(run, args.output_dir))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -88,7 +88,7 @@ class Watch(TrainerCallback):
                         step=state.global_step, name=name, value=value
                     )
                 )
-        if "loss" in logs:
+        if "loss" in logs and state.is_world_process_zero:
             shown = {"loss": logs["loss"], "margin": logs.get("rewards/margins")}
             self.bar.set_postfix({k: f"{v:.3f}" for k, v in shown.items() if v is not None})
             done = self.bar.format_dict

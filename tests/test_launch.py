@@ -15,6 +15,7 @@ from trl import DPOConfig
 from trl.experimental.orpo import ORPOConfig
 
 import course_utils as cu
+from course_utils.launch import main
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -37,7 +38,7 @@ def command(*words, folder=ROOT, wait=True):
 
 def launched(file):
     """Train what a file says on two processes; what they said, and the log."""
-    said = command("accelerate", "launch", "--multi_gpu", "--num_processes", 2, "-m", "course_utils.launch", file)
+    said = command("accelerate", "launch", "--multi_gpu", "--num_processes", 2, "-m", "course_utils", file)
     return said, json.loads((file.parent / "trained" / "log.json").read_text())
 
 
@@ -84,14 +85,14 @@ def test_a_run_killed_half_way_and_resumed_ends_like_one_that_was_not(small, pai
     whole = cu.train_dpo(*small, pairs, args)
     args.resume_from_checkpoint = True
     file = cu.write_run(tmp_path, *small, pairs, args)
-    killed = command(sys.executable, "-m", "course_utils.launch", file, wait=False)
+    killed = command(sys.executable, "-m", "course_utils", file, wait=False)
     saved = tmp_path / "trained" / "checkpoint-6" / "trainer_state.json"
     while not saved.is_file() and killed.poll() is None:
         time.sleep(0.05)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     assert saved.is_file() and not (tmp_path / "trained" / "log.json").is_file()
-    command(sys.executable, "-m", "course_utils.launch", file)
+    command(sys.executable, "-m", "course_utils", file)
     log = json.loads((tmp_path / "trained" / "log.json").read_text())
     assert losses(log) == pytest.approx(losses(whole.log), abs=1e-4)
 
@@ -108,3 +109,10 @@ def test_the_file_holds_the_adapter_and_only_what_differs_from_trls_defaults(sma
 def test_a_batch_that_cannot_be_shared_is_one_clear_error(small, pairs, dpo, tmp_path):
     with pytest.raises(ValueError, match="batch of 8 cannot be shared by 3 processes"):
         cu.write_run(tmp_path, *small, pairs, dpo[0], processes=3)
+
+
+@pytest.mark.parametrize("words", [[], ["nowhere/dpo.yaml"], ["sft.yaml"]])
+def test_another_file_is_one_clear_error(words, tmp_path):
+    (tmp_path / "sft.yaml").touch()
+    with pytest.raises(SystemExit, match=r"expected a file dpo\.yaml or orpo\.yaml"):
+        main(*(str(tmp_path / word) for word in words or [""]))
