@@ -43,3 +43,8 @@ def _catalogue(lang: str) -> gettext.NullTranslations:
 def _(message: str) -> str:
     """`message` in the learner's language; English where there is no translation."""
     return _catalogue(_language).gettext(message)
+
+
+def grouped(number: int) -> str:
+    """A number, thousands set apart by a thin blank, which no language takes for a decimal sign."""
+    return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")

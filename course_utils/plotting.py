@@ -369,9 +369,9 @@ def plot_loss(method: str, curve: tuple, here: tuple[float, float, float], nll: 
         axes.grid(alpha=0.3)
     figure.set_label(
         _(
-            "Two curves that fall as the margin grows: the loss, and the weight of its gradient. Your pair stands at "
-            "margin {margin:.2f}, loss {loss:.3f}, weight {weight:.3f}."
-        ).format(margin=here[0], loss=here[1], weight=here[2])
+            "Two curves that fall as the {name} grows: the loss, and the weight of its gradient. Your pair stands at "
+            "{name} {margin:.2f}, loss {loss:.3f}, weight {weight:.3f}."
+        ).format(name=name, margin=here[0], loss=here[1], weight=here[2])
     )
     return figure
 

@@ -3,7 +3,7 @@
 import html
 from dataclasses import dataclass, field
 
-from .i18n import _
+from .i18n import _, grouped
 
 
 def reason(key: str) -> tuple[str, str]:
@@ -83,25 +83,25 @@ class Report:
         ]
         shares = [f"{n / max(self.kept, 1):.0%}" for n in (self.longer, self.shorter)]
         return [
-            (_("read"), f"{self.read:,}", _("layout: {layout}").format(layout=self.layout)),
+            (_("read"), grouped(self.read), _("layout: {layout}").format(layout=self.layout)),
             *(
                 (
                     _("dropped: {reason}").format(reason=reason(key)[0]),
-                    f"{len(rows):,}",
+                    grouped(len(rows)),
                     f"{first.format(row=rows[0])}; {reason(key)[1]}",
                 )
                 for key, rows in self.dropped.items()
             ),
-            *([(_("joined to another row as its pair"), f"{self.joined:,}", "")] if self.joined else []),
-            (_("kept"), f"{self.kept:,}", ""),
+            *([(_("joined to another row as its pair"), grouped(self.joined), "")] if self.joined else []),
+            (_("kept"), grouped(self.kept), ""),
             *(
-                ("⚠ " + what, f"{len(rows):,}", f"{first.format(row=rows[0])}; {advice}")
+                ("⚠ " + what, grouped(len(rows)), f"{first.format(row=rows[0])}; {advice}")
                 for rows, what, advice in look
                 if rows
             ),
             (
                 "⚠ " * self.length_bias + _("length of chosen / rejected"),
-                f"{self.chosen_length:,.0f} / {self.rejected_length:,.0f}",
+                f"{grouped(round(self.chosen_length))} / {grouped(round(self.rejected_length))}",
                 _("median, characters; chosen is longer in {longer}, shorter in {shorter} of the pairs").format(
                     longer=shares[0], shorter=shares[1]
                 ),

@@ -9,7 +9,7 @@ from huggingface_hub import HfApi, ModelCard, ModelCardData
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
 from peft import PeftModel
 
-from .i18n import _
+from .i18n import _, grouped
 from .training import Run, fresh_copy
 
 SHOWN = ("loss", "rewards/margins", "rewards/accuracies", "logps/chosen", "logps/rejected", "nll_loss")
@@ -58,7 +58,7 @@ def model_card(run: Run, data: str, results: pd.DataFrame | None) -> ModelCard:
     settings = pd.DataFrame({_("value"): own_settings(run.args)}).drop(index="output_dir", errors="ignore")
     parts = [
         "# " + _("{base}, trained with {method}").format(base=base, method=method),
-        _("{steps} steps, {tokens} tokens read, with TRL.").format(steps=steps, tokens=f"{run.tokens:,}"),
+        _("{steps} steps, {tokens} tokens read, with TRL.").format(steps=steps, tokens=grouped(run.tokens)),
         "" if run.finished else _("The run was interrupted before its end."),
         "## " + _("Data"),
         data or _("Not stated."),
