@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from .i18n import _
 from .layouts import LAYOUTS, Dialogue, Fault, column_kinds, describe, recognise
 from .report import Report
-from .sources import BATCH, check_map, counterpart, nfc, open_source, rename, tidy_rows
+from .sources import BATCH, check_map, counterpart, has_splits, nfc, open_source, rename, tidy_rows
 
 FIRST_ROWS = 100  # by which a layout is recognised
 ROLES = {"system", "user", "assistant"}
@@ -242,6 +242,12 @@ def load_preferences(
         )
     if limit is not None and limit < 1:
         raise ValueError(_("limit={limit}: expected at least 1 row, or None for all").format(limit=limit))
+    if split != "train" and not has_splits(source):
+        raise ValueError(
+            _("split “{split}”: got a single table, which has no splits; leave split= out, or take a folder").format(
+                split=split
+            )
+        )
     columns = {ours: nfc(theirs) for ours, theirs in (columns or {}).items()}
     report, pairs = open_pairs(source, split, limit, layout, columns)
     elsewhere = other_prompts(source, split, other, report, layout, columns)

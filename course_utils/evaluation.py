@@ -30,16 +30,17 @@ def generate(
     """One sampled answer a prompt, in the order of the prompts.
 
     prompts: lists of messages that end in a user turn. temperature 1.0 samples from the model as it is,
-    0 takes the likeliest token each time.
+    0 takes the likeliest token each time. batch_size: prompts at a time; halved where a GPU's memory does not do.
     """
     texts = [tokenizer.apply_chat_template(p, add_generation_prompt=True, tokenize=False) for p in prompts]
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # like lengths together: less padding
-    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature else {"do_sample": False}
+    sampling = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
+    sampling |= {"top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0}  # whatever the model's own settings are
     answers = [""] * len(texts)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
+        while order:
+            rows = order[:batch_size]
             batch = tokenizer(
                 [texts[i] for i in rows],
                 padding=True,
@@ -48,9 +49,16 @@ def generate(
                 return_token_type_ids=False,
                 return_tensors="pt",
             ).to(model.device)
-            output = model.generate(
-                **batch, **sampling, max_new_tokens=max_new_tokens, pad_token_id=tokenizer.pad_token_id
-            )
+            try:
+                output = model.generate(
+                    **batch, **sampling, max_new_tokens=max_new_tokens, pad_token_id=tokenizer.pad_token_id
+                )
+            except torch.cuda.OutOfMemoryError:
+                if batch_size == 1:
+                    raise
+                batch_size = math.ceil(min(batch_size, len(rows)) / 2)
+                continue
+            order = order[batch_size:]
             new = output[:, batch["input_ids"].shape[1] :]
             for i, text in zip(rows, tokenizer.batch_decode(new, skip_special_tokens=True)):
                 answers[i] = text.strip()

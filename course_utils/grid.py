@@ -23,7 +23,8 @@ from .training import train_dpo
 
 def fingerprint(*parts) -> str:
     """A short name for a run's settings and data: another one if anything in them changes."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    text = json.dumps(parts, sort_keys=True, default=lambda one: sorted(one) if isinstance(one, set) else str(one))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def train_grid(
@@ -49,15 +50,15 @@ def train_grid(
     for model_name, label in tqdm([(m, d) for m in models for d in data], desc=_("runs"), ncols=88):
         pairs, held_out = data[label]
         settings = {key: value for key, value in own_settings(args).items() if key != "output_dir"}
-        key = fingerprint(model_name, settings, peft_config, pairs.to_list(), held_out.to_list())
-        place = folder / f"{model_name.replace('/', '--')}-{label}-{key}"
-        done = place.with_suffix(".json")
+        adapter = peft_config and peft_config.to_dict()
+        key = fingerprint(model_name, settings, adapter, pairs.to_list(), held_out.to_list())
+        name = f"{model_name}-{label}-{key}".replace("/", "--")
+        place, done = folder / name, folder / f"{name}.json"
         if not done.is_file():
             model, tokenizer = load_model(model_name, device)
-            every = max(1, args.max_steps // 5)
             kept = {
                 "save_strategy": "steps",
-                "save_steps": every,
+                "save_steps": 0.2,  # of all steps
                 "save_total_limit": 1,
                 "resume_from_checkpoint": True,
             }
@@ -75,7 +76,7 @@ def train_grid(
                 "fluent": 100 * share(verdicts, lambda verdict: verdict.fluent),
                 "accuracy": 100 * reward_accuracy(run.model, model, tokenizer, held_out),
                 "margin": sum(margins) / len(margins),
-                "seconds": run.log[-1]["train_runtime"],
+                "seconds": run.log[-1].get("train_runtime", 0.0),
             }
             done.write_text(json.dumps(row), encoding="utf-8")
             shutil.rmtree(place, ignore_errors=True)  # the checkpoints

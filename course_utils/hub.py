@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from datasets import load_dataset
+from datasets import DatasetDict, load_dataset
 from datasets.exceptions import DatasetsError
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
@@ -69,6 +69,20 @@ def unreachable(names: list[tuple[str, str]]) -> str | None:
     return None
 
 
+def with_test(data: DatasetDict, rows: int) -> DatasetDict:
+    """A dataset with the splits that a lesson needs, train and test.
+
+    `train_prefs` and `test_prefs` count as these. Where there is none to test with, so many rows of train are set
+    apart, and that is said.
+    """
+    data = DatasetDict({name.removesuffix("_prefs"): split for name, split in data.items()} | data)
+    if "test" in data or "train" not in data:
+        return data
+    rows = min(rows, max(1, len(data["train"]) // 10))
+    print(_("There is no split “test”: {rows} rows of “train” are set apart to test with.").format(rows=rows))
+    return data["train"].train_test_split(test_size=rows, seed=0)
+
+
 def fetch(setup):
     """Bring a setup's models and data into the hub's cache; returns the setup to go on with.
 
@@ -82,8 +96,8 @@ def fetch(setup):
                 snapshot_download(name, allow_patterns=FILES, etag_timeout=TIMEOUT)
             else:
                 repo, folder = hub_name(name)
-                preferences = load_dataset(repo, data_dir=folder)
-    except HUB_ERRORS as error:
+                preferences = with_test(load_dataset(repo, data_dir=folder), setup.held_out)
+    except (*HUB_ERRORS, RuntimeError) as error:  # RuntimeError: how the hub's storage client, hf_xet, tells of its own
         print(f"{name}: {trouble(error)}.", _("The course goes on with its bundled model and data."))
         return setup.bundled()
     return replace(setup, preferences=preferences)

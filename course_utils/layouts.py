@@ -18,7 +18,7 @@ MARKER = re.compile(r"\n\n(Human|Assistant):(?: |$)")
 
 
 class Fault(ValueError):
-    """Why one row is no preference pair: a key of `course_utils.report.REASONS`."""
+    """Why one row is no preference pair: a key of `course_utils.report.reason`."""
 
 
 def split_dialogue(text: str) -> Dialogue:

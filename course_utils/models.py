@@ -10,15 +10,18 @@ from trl import clone_chat_template
 from .hub import HUB_ERRORS, trouble
 from .i18n import _
 
-BUNDLED = Path(__file__).parents[1] / "data_samples" / "models"
+BUNDLED = {
+    path.parent.name: path.parent
+    for path in sorted(Path(__file__).parents[1].glob("data_samples/models/*/*.safetensors"))
+}
 
 
 def find(name: str | Path) -> str | Path:
     """A bundled model's folder, a folder, what the hub's cache holds of a name, or the name itself."""
-    if (BUNDLED / name).is_dir() or Path(name).is_dir():
-        return BUNDLED / name if (BUNDLED / name).is_dir() else Path(name)
-    cached = try_to_load_from_cache(str(name), "model.safetensors")
-    return Path(cached).parent if isinstance(cached, str) else name
+    if str(name) in BUNDLED or Path(name).is_dir():
+        return BUNDLED.get(str(name), Path(name))
+    files = (try_to_load_from_cache(str(name), f"model.safetensors{index}") for index in ("", ".index.json"))
+    return next((Path(file).parent for file in files if isinstance(file, str)), name)
 
 
 def load_model(
@@ -34,16 +37,16 @@ def load_model(
     try:
         tokenizer = AutoTokenizer.from_pretrained(find(name))
         model = AutoModelForCausalLM.from_pretrained(find(name), dtype=torch.float32, use_safetensors=True)
-        if tokenizer.chat_template is None and template:
-            model, tokenizer, _added = clone_chat_template(model, tokenizer, find(template))
+        theirs = AutoTokenizer.from_pretrained(find(template)) if template else tokenizer
     except HUB_ERRORS as error:
-        bundled = ", ".join(sorted(path.name for path in BUNDLED.iterdir()))
         raise OSError(
             _(
                 "load_model: “{name}” is neither a bundled model ({bundled}) nor a folder with a model, and it did not "
                 "come from the hub: {trouble}. You can go on with a bundled one"
-            ).format(name=name, bundled=bundled, trouble=trouble(error))
+            ).format(name=name, bundled=", ".join(BUNDLED), trouble=trouble(error))
         ) from error
+    if tokenizer.chat_template is None and theirs.chat_template:
+        model, tokenizer, _added = clone_chat_template(model, tokenizer, find(template))
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model.to(device), tokenizer

@@ -22,7 +22,9 @@ def own_settings(args) -> dict:
         default = field.default if field.default_factory is MISSING else field.default_factory()
         value = getattr(args, field.name)
         value = getattr(value, "value", value)  # an enum's
-        if field.init and value != default and isinstance(value, (str, int, float, list, dict)) and value != []:
+        if not field.init or value == default or field.name == "hub_token":
+            continue
+        if value is None or (isinstance(value, (str, int, float, list, dict)) and value != []):
             found[field.name] = value
     return found
 
@@ -45,9 +47,11 @@ def first_and_last(log: list[dict]) -> pd.DataFrame:
 def base_name(source: str) -> str:
     """The name of the model that a run began with: a hub id, also where it came from the hub's cache, or a folder's."""
     path = Path(source)
-    if path.parent.name == "snapshots":
-        return path.parents[1].name.removeprefix("models--").replace("--", "/")
-    return path.name if path.is_absolute() else source
+    if path.parent.name == "snapshots":  # of the hub's cache
+        path = path.parents[1]
+    if path.name.startswith("models--"):
+        return path.name.removeprefix("models--").replace("--", "/")
+    return path.name if path.is_absolute() or path.is_dir() else source
 
 
 def model_card(run: Run, data: str, results: pd.DataFrame | None) -> ModelCard:
@@ -55,10 +59,13 @@ def model_card(run: Run, data: str, results: pd.DataFrame | None) -> ModelCard:
     method = type(run.args).__name__.removesuffix("Config")
     base = base_name(run.model.config.name_or_path)
     steps = next(entry["step"] for entry in reversed(run.log) if "step" in entry)
-    settings = pd.DataFrame({_("value"): own_settings(run.args)}).drop(index="output_dir", errors="ignore")
+    settings = own_settings(run.args) | {"processes": run.args.world_size}
+    settings = pd.DataFrame({_("value"): settings}).drop(index="output_dir", errors="ignore")
     parts = [
         "# " + _("{base}, trained with {method}").format(base=base, method=method),
-        _("{steps} steps, {tokens} tokens read, with TRL.").format(steps=steps, tokens=grouped(run.tokens)),
+        _("{steps} steps with TRL; {tokens} tokens read since it was last started.").format(
+            steps=steps, tokens=grouped(run.tokens)
+        ),
         "" if run.finished else _("The run was interrupted before its end."),
         "## " + _("Data"),
         data or _("Not stated."),
@@ -94,9 +101,10 @@ def save_run(run: Run, folder: str | Path, data: str = "", results: pd.DataFrame
 
 
 def push_run(folder: str | Path, repo_id: str, private: bool = True) -> str:
-    """Put a saved run on the hub, for those who want to; returns its address.
+    """Put a saved run on the hub, for those who want to; returns its address. Checkpoints in the folder stay here.
 
-    repo_id: "your-name/model-name". Your token is taken from where `hf auth login` or HF_TOKEN keeps it.
+    repo_id: "your-name/model-name". private: counts for a new one. Your token is taken from where `hf auth login` or
+    HF_TOKEN keeps it.
     """
     if not (Path(folder) / "README.md").is_file():
         raise FileNotFoundError(
@@ -105,7 +113,8 @@ def push_run(folder: str | Path, repo_id: str, private: bool = True) -> str:
     api = HfApi()
     try:
         repo = api.create_repo(repo_id, private=private, exist_ok=True)
-        api.upload_folder(repo_id=repo.repo_id, folder_path=folder)
+        ignored = ["checkpoint-*", "*.bin", "*.pt", "*.pth"]
+        api.upload_folder(repo_id=repo.repo_id, folder_path=folder, ignore_patterns=ignored)
     except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OSError) as error:
         raise OSError(
             _(

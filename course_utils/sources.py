@@ -196,16 +196,19 @@ def open_source(source, split: str) -> tuple[str, Iterable[dict]]:
     )
 
 
+def has_splits(source) -> bool:
+    """Whether a source can hold several splits, as a folder, a hub id or a DatasetDict does."""
+    return isinstance(source, DatasetDict) or (isinstance(source, (str, Path)) and not Path(source).is_file())
+
+
 def counterpart(source, split: str) -> str | None:
     """The split that a model trained on this one is tested with, or the other way round, if there is one."""
     base = split.partition("[")[0]
     other = base.replace("train", "test") if "train" in base else base.replace("test", "train")
-    if other == base:
+    if other == base or not has_splits(source):
         return None
     if isinstance(source, DatasetDict):
         return other if other in source else None
-    if not isinstance(source, (str, Path)) or Path(source).is_file():
-        return None
     if Path(source).is_dir():
         return other if folder_file(Path(source), other) else None
     try:

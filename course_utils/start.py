@@ -1,5 +1,6 @@
 """The first line of every lesson: the learner's language, and what suits this machine."""
 
+import math
 import re
 import warnings
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,7 @@ import psutil
 import torch
 import transformers
 from peft import LoraConfig
+from safetensors import safe_open
 
 from .hub import unreachable
 from .i18n import _, set_language
@@ -18,14 +20,19 @@ from .models import BUNDLED
 
 SAMPLES = Path(__file__).parents[1] / "data_samples"
 FAMILY = "HuggingFaceTB/SmolLM2-"
+SMALLEST = f"{FAMILY}135M-Instruct"
 HH_RLHF = "Anthropic/hh-rlhf/helpful-base"
 ROWS, HELD_OUT = 2000, 100
 
 #: Parameters, and bytes that each token of a batch keeps from the forward to the backward pass: counted for these
-#: shapes in 16 bits with TRL's DPO loss, and for 1.7B scaled up. See hardware.md.
-SIZES = {"135M": (134.5e6, 0.85e6), "360M": (361.8e6, 1.4e6), "1.7B": (1711e6, 2.8e6)}
-#: Bytes a parameter. Full: weights 4, gradients 4, Adam's two means 8, DPO's reference 4, 16-bit copies 2.
-FULL, LORA = 22, 6
+#: shapes in 16 bits with TRL's trainers, and for 1.7B scaled up. See hardware.md.
+SIZES = {"135M": (134.5e6, 0.92e6), "360M": (361.8e6, 1.63e6), "1.7B": (1711e6, 3.1e6)}
+#: Bytes a token that ORPO's logits take besides: measured on a CPU with a vocabulary of 49,152.
+LOGITS = 0.71e6
+#: Bytes a parameter in a lesson. A DPO step on all weights: weights 4, gradients 4, Adam's two means 8, the reference
+#: 4, 16-bit copies 2; with LoRA the weights, the model they were copied from, and 16-bit copies. To both, 16 for the
+#: four models that a lesson keeps to compare.
+FULL, LORA = 22 + 16, 10 + 16
 #: How much of the memory to plan with, pairs and tokens in a batch, and pairs in a step.
 USABLE, PAIRS, TOKENS, STEP = 0.8, (8, 4, 2, 1), 512, 16
 
@@ -67,13 +74,13 @@ class Setup:
     def from_hub(self) -> list[tuple[str, str]]:
         """What must come from the hub: each (name, "model" or "dataset")."""
         models = dict.fromkeys([self.instruct_model, self.base_model])
-        wanted = [(name, "model") for name in models if not (BUNDLED / name).exists()] + [(self.preferences, "dataset")]
+        wanted = [(name, "model") for name in models if name not in BUNDLED] + [(self.preferences, "dataset")]
         return [(name, kind) for name, kind in wanted if isinstance(name, str) and not Path(name).exists()]
 
     @property
     def is_bundled(self) -> bool:
         """Whether the models come with the course."""
-        return (BUNDLED / self.instruct_model).exists() and (BUNDLED / self.base_model).exists()
+        return self.instruct_model in BUNDLED and self.base_model in BUNDLED
 
     def bundled(self) -> "Setup":
         """The same machine with the bundled model and data."""
@@ -113,27 +120,34 @@ def find_device() -> tuple[str, str]:
 def free_memory(device: str) -> float:
     """Bytes that can be had on a device."""
     if device == "cuda":
-        return torch.cuda.mem_get_info()[0]
+        return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()  # a cell run again frees what it had
     if device == "mps":
         return torch.mps.recommended_max_memory()
     return psutil.virtual_memory().available
 
 
+def count_parameters(file: Path) -> int:
+    with safe_open(file, "pt") as weights:
+        names = weights.keys()
+        return sum(math.prod(weights.get_slice(name).get_shape()) for name in names)
+
+
 def size_of(name: str) -> tuple[float, float]:
-    """Parameters of a model, and bytes for each token, from its name or its files; large when neither tells."""
+    """Parameters of a model, and bytes for each token of its layers, from its name or files; large if neither tells."""
     found = re.search(r"(\d+(?:\.\d+)?)\s*([MB])\b", name, re.IGNORECASE)
     if found:
         parameters = float(found[1]) * {"M": 1e6, "B": 1e9}[found[2].upper()]
     else:
-        parameters = sum(file.stat().st_size for file in Path(name).glob("*.safetensors")) / 2 or 1.7e9
+        parameters = sum(map(count_parameters, Path(name).glob("*.safetensors"))) or 1.7e9
     like = next((size for size in SIZES.values() if size[0] > 0.9 * parameters), SIZES["1.7B"])
     return parameters, like[1] * max(1, parameters / like[0])
 
 
 def need(name: str, lora: bool, pairs: int, precision: str, tokens: int = TOKENS) -> float:
-    """Bytes that a DPO step takes, by arithmetic: what each parameter needs, and what each token of a batch needs."""
-    parameters, token = size_of(name)
-    return (LORA if lora else FULL) * parameters + (2 if precision == "fp32" else 1) * token * 2 * pairs * tokens
+    """Bytes that a lesson takes, by arithmetic: what each parameter needs, and what each token of a batch needs."""
+    parameters, layers = size_of(name)
+    token = (2 if precision == "fp32" else 1) * layers + LOGITS
+    return (LORA if lora else FULL) * parameters + token * 2 * pairs * tokens
 
 
 def best_plan(model: str | None, lora: bool | None, pairs: int | None, tokens: int, precision: str, memory: float):
@@ -151,14 +165,25 @@ def best_plan(model: str | None, lora: bool | None, pairs: int | None, tokens: i
 def choose_models(instruct_model, base_model, lora, pairs, tokens, precision, memory) -> dict:
     """The fields of a `Setup` that go with the models named, or with the largest of the family that fits."""
     named = instruct_model or base_model
+    alone = bool(instruct_model) != bool(base_model)
+    if alone and named not in BUNDLED and not (instruct_model or "").endswith("-Instruct"):
+        raise ValueError(
+            _("“{name}” does not tell the model that goes with it; name both, instruct_model and base_model").format(
+                name=named
+            )
+        )
     adapter = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
-    if named and (BUNDLED / named).is_dir():
+    if named in BUNDLED:
         return {"instruct_model": named, "base_model": base_model or named, "peft_config": adapter if lora else None}
     plan = best_plan(named, lora, pairs, tokens, precision, memory)
-    if plan is None:
-        words = _("{memory:.1f} GB of free memory do not hold a training of {model}; the bundled model is taken.")
-        print(words.format(memory=memory / 1e9, model=named or f"{FAMILY}135M"))
+    if plan is None and named in (None, SMALLEST):
+        words = _("{memory:.1f} GB of free memory do not hold a lesson with {model}; the bundled model is taken.")
+        print(words.format(memory=memory / 1e9, model=SMALLEST))
         return {}
+    if plan is None:
+        plan = named, lora is not False, pairs or PAIRS[-1]
+        words = _("{model} may not fit: a lesson with it takes about {needed:.1f} GB, and {memory:.1f} GB are free.")
+        print(words.format(model=named, needed=need(*plan, precision, tokens) / 1e9, memory=memory / 1e9))
     named, lora, pairs = plan
     fit = {
         "per_device_train_batch_size": pairs,
@@ -192,7 +217,8 @@ def start(
     """Set the language of all that the course prints, look at the machine, choose what suits it, and say so.
 
     Without a GPU that is the bundled model and data. With a CUDA GPU it is a model of the SmolLM2 family that fits
-    its memory, and HH-RLHF's helpful part, if the hub answers; nothing is downloaded before `fetch`.
+    its memory, and HH-RLHF's helpful part, if the hub answers; nothing is downloaded before `fetch`. A model that you
+    name is taken also where it may not fit, and that is said.
     Each choice has its argument. hub: True for real models and data without a GPU too, False for the bundled ones.
     device: "cuda", "mps" or "cpu". precision: "bf16", "fp16" or "fp32". rows: pairs to train on. lora: True for
     adapters, False for all weights. batch_size: pairs at a time. max_length: tokens of a prompt with its answer.
@@ -225,12 +251,19 @@ def start(
     if hub or instruct_model or base_model:
         memory = free_memory(device)
         if device == "cpu" and not base_model:
-            instruct_model = instruct_model or f"{FAMILY}135M-Instruct"  # more would take hours
+            instruct_model = instruct_model or SMALLEST  # more would take hours
         chosen = choose_models(instruct_model, base_model, lora, batch_size, max_length or TOKENS, precision, memory)
         setup = replace(setup, **chosen)
     if preferences or (hub and not setup.is_bundled):
         data = {"preferences": preferences or HH_RLHF, "instructions": None}
         setup = replace(setup, **data, rows=ROWS, held_out=HELD_OUT)
+    if preferences and Path(preferences).is_file():
+        raise ValueError(
+            _(
+                "{file} is one file, and a lesson needs pairs to test with too; put two into a folder, train{kind} and "
+                "test{kind}, and name that folder"
+            ).format(file=preferences, kind="".join(Path(preferences).suffixes))
+        )
     setup = replace(setup, rows=rows or setup.rows)
     if problem := unreachable(setup.from_hub):
         print(problem, _("The course goes on with its bundled model and data."))

@@ -69,6 +69,10 @@ def first_interrupt() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
+class Complete(Exception):
+    """The checkpoint to go on from was made after the last step."""
+
+
 class Watch(TrainerCallback):
     """Show progress with the loss and the reward margin; stop when asked to, and at the first number that is none."""
 
@@ -76,6 +80,8 @@ class Watch(TrainerCallback):
         self.interrupt, self.figure = interrupt, LiveFigure()
 
     def on_train_begin(self, args, state, control, **kwargs):
+        if state.global_step >= state.max_steps:
+            raise Complete  # the Trainer would take one more step
         hidden = not state.is_world_process_zero
         self.bar = tqdm(initial=state.global_step, total=state.max_steps, mininterval=1, ncols=88, disable=hidden)
 
@@ -83,6 +89,7 @@ class Watch(TrainerCallback):
         for name, value in logs.items():
             skipped = args.fp16 and name == "grad_norm"  # fp16's loss scaler leaves such a step out, and scales less
             if not math.isfinite(value) and not skipped:
+                self.on_train_end(args, state, control)
                 raise FloatingPointError(
                     _("step {step}: {name} is {value}; lower the learning rate or look at the last rows").format(
                         step=state.global_step, name=name, value=value
@@ -106,14 +113,21 @@ class Watch(TrainerCallback):
         self.figure.close()
 
 
-def fresh_copy(model: PreTrainedModel) -> PreTrainedModel:
-    """A copy that answers with its own weights.
+def released(model: PreTrainedModel) -> PreTrainedModel:
+    """The model without what a trainer has set on it.
 
-    TRL sets an attribute `forward` on a model it trains; a copy would carry the old model's along.
+    TRL and accelerate give it another `forward`, which a copy would carry along, old weights and all; and accelerate
+    leaves a model alone, mixed precision included, that it takes for prepared.
     """
-    twin = copy.deepcopy(model)
-    twin.__dict__.pop("forward", None)
-    return twin
+    for module in model.modules():  # with an adapter, that is the model in it
+        for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
+            module.__dict__.pop(name, None)
+    return model
+
+
+def fresh_copy(model: PreTrainedModel) -> PreTrainedModel:
+    """A copy that answers with its own weights."""
+    return released(copy.deepcopy(model))
 
 
 def fitting_rows(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> Dataset:
@@ -227,7 +241,7 @@ def make_trainer(trainer_class, model, tokenizer, dataset, args, peft_config, in
 
 def checkpoint_of(args) -> str | None:
     """Where to go on: the checkpoint that the settings name, with True the last one in `output_dir`, if any."""
-    if args.resume_from_checkpoint is not True:
+    if str(args.resume_from_checkpoint).lower() != "true":  # a word, when it comes from a command line
         return args.resume_from_checkpoint
     return get_last_checkpoint(args.output_dir) if os.path.isdir(args.output_dir) else None
 
@@ -239,11 +253,13 @@ def run_trainer(trainer_class, model, tokenizer, dataset, args, peft_config) -> 
         counter, counting = count_tokens(trainer.model)
         try:
             trainer.train(resume_from_checkpoint=checkpoint_of(args))
+        except Complete:
+            pass
         finally:
             counting.remove()
-            for touched in (trainer.model, model):
-                touched.__dict__.pop("forward", None)
-    trained = trainer.accelerator.unwrap_model(trainer.model)
+            trained = released(trainer.accelerator.unwrap_model(trainer.model))
+            released(model)
+    tokens = trainer.accelerator.gather(torch.tensor(counter["tokens"], device=trainer.accelerator.device))
     if not all(parameter.isfinite().all() for parameter in trained.parameters()):
         raise FloatingPointError(_("the weights are no longer numbers; lower the learning rate"))
     finished = not interrupt.is_set()
@@ -253,7 +269,7 @@ def run_trainer(trainer_class, model, tokenizer, dataset, args, peft_config) -> 
             message += _("; run the cell again with resume_from_checkpoint=True in the settings to go on")
         steps = {"step": trainer.state.global_step, "steps": trainer.state.max_steps}
         warnings.warn(message.format(**steps), stacklevel=3)
-    return Run(trained.eval(), trainer.state.log_history, counter["tokens"], finished, tokenizer, args)
+    return Run(trained.eval(), trainer.state.log_history, int(tokens.sum()), finished, tokenizer, args)
 
 
 def train_sft(

@@ -354,3 +354,9 @@ def test_the_bundled_table_of_ones_own_has_the_slips_that_the_exercise_asks_for(
     _, report = cu.load_preferences(path, columns=columns, other=held_out, tokenizer=small[1])
     assert report.dropped == {"empty_answer": [4], "same_answers": [9], "empty_prompt": [17]}
     assert (report.duplicates, report.contradictions, report.leaked) == ([23], [30], [35])
+
+
+def test_a_single_table_has_no_test_split(tmp_path):
+    (tmp_path / "mine.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}')
+    with pytest.raises(ValueError, match="single table, which has no splits"):
+        cu.load_preferences(tmp_path / "mine.jsonl", split="test")

@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -96,3 +97,28 @@ def test_log_probabilities_of_answers_are_those_that_trl_logs(small, pairs, setu
     for side in ("chosen", "rejected"):
         ours = answer_logps(model, tokenizer, few["prompt"], few[side]).mean().item()
         assert ours == pytest.approx(logged[f"logps/{side}"], rel=1e-4)
+
+
+def test_prompts_that_a_gpus_memory_does_not_hold_are_answered_in_smaller_batches(small, held_out, monkeypatch):
+    model, tokenizer = small
+    prompts, generate, sizes = list(held_out["prompt"][:7]), model.generate, []
+
+    def with_little_memory(input_ids, **settings):
+        sizes.append(len(input_ids))
+        if len(input_ids) > 2:
+            raise torch.cuda.OutOfMemoryError
+        return generate(input_ids=input_ids, **settings)
+
+    expected = cu.generate(model, tokenizer, prompts, temperature=0, max_new_tokens=8)
+    monkeypatch.setattr(model, "generate", with_little_memory)
+    assert cu.generate(model, tokenizer, prompts, temperature=0, max_new_tokens=8) == expected
+    assert sizes == [7, 4, 2, 2, 2, 1]
+
+
+@pytest.mark.parametrize("temperature", [0, 1.0])
+def test_a_model_answers_by_its_probabilities_whatever_its_own_settings(small, held_out, temperature):
+    prompts = list(held_out["prompt"][:4])
+    plain, opinionated = small[0], copy.deepcopy(small[0])
+    opinionated.generation_config.update(top_p=0.1, top_k=1, repetition_penalty=2.0, do_sample=True)
+    answers = [cu.generate(m, small[1], prompts, temperature, 12) for m in (plain, opinionated)]
+    assert answers[0] == answers[1]

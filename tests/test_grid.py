@@ -1,8 +1,10 @@
 import matplotlib
 import pytest
+from peft import LoraConfig
 from trl import DPOConfig
 
 import course_utils as cu
+from course_utils.grid import fingerprint
 from course_utils.training import Watch
 
 
@@ -56,3 +58,20 @@ def test_other_settings_or_pairs_are_another_run(grid, monkeypatch):
     cu.train_grid(models, one, args, folder)
     cu.train_grid(models, {"a": (data["b"][0], data["a"][1])}, args, folder)
     assert len(begun) == 3
+
+
+def test_names_with_dots_and_slashes_are_runs_of_their_own(grid):
+    _models, data, args, folder = grid
+    labels = {"v1.0": data["a"], "v1.1": data["b"], "own/mine": data["a"]}
+    assert list(cu.train_grid(["small"], labels, args, folder)["data"]) == list(labels)
+    assert len([path for path in folder.iterdir() if path.suffix == ".json"]) == 3
+
+
+def test_a_fingerprint_does_not_depend_on_the_order_of_a_set():
+    names = ["q_proj", "k_proj", "v_proj", "o_proj"]
+    adapters = [LoraConfig(target_modules=one).to_dict() for one in (names, names[::-1])]
+    assert (
+        fingerprint(adapters[0])
+        == fingerprint(adapters[1])
+        == fingerprint(adapters[0] | {"target_modules": sorted(names)})
+    )

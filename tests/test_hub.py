@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from datasets import Dataset, DatasetDict
 from hub import Fault, Hub
 
 import course_utils as cu
+from course_utils.hub import with_test
 
 ROOT = Path(__file__).parents[1]
 INSTRUCT, BASE, DATA = "HuggingFaceTB/SmolLM2-135M-Instruct", "HuggingFaceTB/SmolLM2-135M", "Anthropic/hh-rlhf"
@@ -188,3 +190,13 @@ def test_a_lesson_whose_hub_goes_after_the_set_up_ends_well_with_what_was_fetche
 
     found = lesson(hub, tmp_path, "en", "orpo", until="setup", then=go)
     assert (found["model"], found["data"]) == (INSTRUCT, "DatasetDict")
+
+
+def test_a_dataset_gets_the_splits_that_a_lesson_needs(capsys):
+    rows = Dataset.from_dict({"prompt": list(range(50))})
+    ready = DatasetDict(train_prefs=rows, test_prefs=rows.select([0]), train_sft=rows)
+    assert [len(with_test(ready, 9)[split]) for split in ("train", "test")] == [50, 1] and not capsys.readouterr().out
+    apart = with_test(DatasetDict(train=rows), 4)
+    assert sorted([*apart["train"]["prompt"], *apart["test"]["prompt"]]) == list(range(50)) and len(apart["test"]) == 4
+    assert "4 rows of “train” are set apart" in capsys.readouterr().out
+    assert len(with_test(DatasetDict(train=rows), 100)["test"]) == 5

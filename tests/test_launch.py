@@ -1,5 +1,6 @@
 """A run written out as a file trains as it would in the notebook, by TRL's command and on several processes."""
 
+import copy
 import json
 import os
 import signal
@@ -10,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from peft import LoraConfig
-from trl import DPOConfig
+from peft import LoraConfig, get_peft_model
+from trl import DPOConfig, ModelConfig, ScriptArguments, TrlParser, get_peft_config
 from trl.experimental.orpo import ORPOConfig
 
 import course_utils as cu
@@ -83,16 +84,16 @@ def test_a_run_killed_half_way_and_resumed_ends_like_one_that_was_not(small, pai
     )
     args.output_dir = str(tmp_path / "whole")
     whole = cu.train_dpo(*small, pairs, args)
-    args.resume_from_checkpoint = True
+    args.resume_from_checkpoint, resume = True, ("--resume_from_checkpoint", "true")
     file = cu.write_run(tmp_path, *small, pairs, args)
-    killed = command(sys.executable, "-m", "course_utils", file, wait=False)
+    killed = command(sys.executable, "-m", "course_utils", file, *resume, wait=False)
     saved = tmp_path / "trained" / "checkpoint-6" / "trainer_state.json"
     while not saved.is_file() and killed.poll() is None:
         time.sleep(0.05)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     assert saved.is_file() and not (tmp_path / "trained" / "log.json").is_file()
-    command(sys.executable, "-m", "course_utils", file)
+    command(sys.executable, "-m", "course_utils", file, *resume)
     log = json.loads((tmp_path / "trained" / "log.json").read_text())
     assert losses(log) == pytest.approx(losses(whole.log), abs=1e-4)
 
@@ -103,6 +104,7 @@ def test_the_file_holds_the_adapter_and_only_what_differs_from_trls_defaults(sma
     settings = yaml.safe_load(cu.write_run(tmp_path, *small, pairs, args, peft_config=lora).read_text())
     assert settings["use_peft"] and settings["lora_r"] == 4 and settings["lora_target_modules"] == ["all-linear"]
     assert settings["learning_rate"] == 3e-4 and "adam_beta1" not in settings
+    assert not {"use_cpu", "dataloader_pin_memory", "resume_from_checkpoint", "hub_token"} & {*settings}
     assert not [value for value in settings.values() if str(value).startswith("/")]
 
 
@@ -116,3 +118,44 @@ def test_another_file_is_one_clear_error(words, tmp_path):
     (tmp_path / "sft.yaml").touch()
     with pytest.raises(SystemExit, match=r"expected a file dpo\.yaml or orpo\.yaml"):
         main(*(str(tmp_path / word) for word in words or [""]))
+
+
+def read_back(file):
+    parser = TrlParser((ScriptArguments, DPOConfig, ModelConfig))
+    _script, args, model_args = parser.parse_args_and_config(["--config", str(file), "--use_cpu", "true"])
+    return args, get_peft_config(model_args)
+
+
+@pytest.mark.parametrize("targets", [None, "all-linear", ["q_proj"], ["q_proj", "v_proj"]])
+def test_trl_reads_the_adapter_that_was_written(small, pairs, setup, tmp_path, targets):
+    lora = LoraConfig(r=4, target_modules=targets, use_rslora=True, lora_dropout=0.1, task_type="CAUSAL_LM")
+    file = cu.write_run(tmp_path, *small, pairs, DPOConfig(**SETTINGS, **setup.training_args), lora)
+    found = read_back(file)[1]
+    assert (found.r, found.use_rslora, found.lora_dropout) == (4, True, 0.1)
+    named = [set(get_peft_model(copy.deepcopy(small[0]), one).targeted_module_names) for one in (lora, found)]
+    assert named[0] == named[1] != set()
+
+
+def test_an_adapter_that_trl_has_no_words_for_is_refused(small, pairs, setup, tmp_path):
+    lora = LoraConfig(r=4, target_modules=["q_proj"], bias="all", task_type="CAUSAL_LM")
+    with pytest.raises(ValueError, match="adapter's bias cannot be written out"):
+        cu.write_run(tmp_path, *small, pairs, DPOConfig(**SETTINGS, **setup.training_args), lora)
+
+
+def test_a_setting_that_is_none_stays_none_and_no_token_is_written(small, pairs, setup, tmp_path):
+    args = DPOConfig(**SETTINGS, **setup.training_args, max_length=None, hub_token="hf_secret")
+    file = cu.write_run(tmp_path, *small, pairs, args)
+    assert read_back(file)[0].max_length is None and "hf_secret" not in file.read_text()
+
+
+def test_writing_a_run_leaves_the_model_as_it_was(small, pairs, dpo, tmp_path):
+    cu.write_run(tmp_path, *small, pairs, dpo[0])
+    assert not {"forward", "_is_accelerate_prepared"} & {*vars(small[0])}
+
+
+@pytest.mark.parametrize(("name", "value"), [("ACCELERATE_USE_FSDP", "true"), ("ACCELERATE_DEEPSPEED_ZERO_STAGE", "3")])
+def test_a_model_in_shares_is_refused_before_anything_is_read(tmp_path, monkeypatch, name, value):
+    (tmp_path / "dpo.yaml").touch()
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit, match="use trl dpo"):
+        main(str(tmp_path / "dpo.yaml"))

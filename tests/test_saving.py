@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -8,6 +9,7 @@ from trl import DPOConfig
 
 import course_utils as cu
 from course_utils.i18n import set_language
+from course_utils.saving import base_name
 
 LORA = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
 
@@ -37,7 +39,7 @@ def test_the_card_states_data_settings_and_results_and_nothing_of_the_machine(ru
         assert words in card
     assert f"| loss | {run.log[0]['loss']:.4f}" in card and "Margins alone prove nothing" in card
     written = "".join(path.read_text() for path in folder.glob("*.*") if path.suffix in {".md", ".json"})
-    assert str(tmp_path) not in written and str(cu.models.BUNDLED) not in written
+    assert str(tmp_path) not in written and str(cu.models.BUNDLED["small"].parent) not in written
 
 
 def test_the_card_is_in_the_learners_language(run, tmp_path):
@@ -48,3 +50,24 @@ def test_the_card_is_in_the_learners_language(run, tmp_path):
 def test_pushing_what_was_not_saved_is_one_clear_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="save one first"):
         cu.push_run(tmp_path, "me/model")
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("HuggingFaceTB/SmolLM2-135M", "HuggingFaceTB/SmolLM2-135M"),
+        ("/cache/models--HuggingFaceTB--SmolLM2-135M/snapshots/0f1e", "HuggingFaceTB/SmolLM2-135M"),
+        ("/course/data_samples/models/small", "small"),
+        ("/runs/big/models--Qwen--Qwen3-0.6B", "Qwen/Qwen3-0.6B"),
+        ("runs/mine", "mine"),
+    ],
+)
+def test_a_card_names_the_model_that_the_run_began_with(source, name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    assert base_name(source) == name
+
+
+def test_a_card_never_holds_a_token(run, tmp_path):
+    with_token = replace(run, args=replace(run.args, hub_token="hf_secret"))
+    assert "hf_secret" not in (cu.save_run(with_token, tmp_path) / "README.md").read_text()

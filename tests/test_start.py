@@ -1,6 +1,8 @@
 """What the set-up chooses. A GPU is played by what torch would say of it; what the hub answers, test_hub.py tests."""
 
+import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,7 +12,8 @@ from trl import DPOConfig, SFTConfig
 from trl.experimental.orpo import ORPOConfig
 
 import course_utils as cu
-from course_utils.start import HH_RLHF, SAMPLES, SIZES, best_plan, need
+from course_utils.models import BUNDLED
+from course_utils.start import HH_RLHF, SAMPLES, SIZES, best_plan, need, size_of
 
 PAGE = (Path(__file__).parents[1] / "notebooks" / "en" / "hardware.md").read_text(encoding="utf-8")
 ROW = re.compile(r"^\|(.+)\|$", re.MULTILINE)
@@ -28,12 +31,13 @@ def hub(monkeypatch):
 def gpu(monkeypatch):
     """A GPU with so many GB free, which has bfloat16, or only pretends to."""
 
-    def set_up(gigabytes, bf16=False):
+    def set_up(gigabytes, bf16=False, used=0):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(
             torch.cuda, "is_bf16_supported", lambda including_emulation=True: bf16 or including_emulation
         )
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (gigabytes * 1e9, gigabytes * 1e9))
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (gigabytes * 1e9 - used, gigabytes * 1e9))
+        monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: used)
 
     return set_up
 
@@ -58,28 +62,29 @@ def test_a_t4_trains_smollm2_135m_on_hh_rlhf_in_fp16(hub, gpu, capsys):
     assert hub == [(setup.instruct_model, "model"), (setup.base_model, "model"), (HH_RLHF, "dataset")]
     said = capsys.readouterr().out
     assert said.count("\n") == 1
-    for words in ("cuda in fp16", "SmolLM2-135M-Instruct", HH_RLHF, "2000 pairs", "8 at a time", "512 tokens"):
+    for words in ("cuda in fp16", "SmolLM2-135M-Instruct", HH_RLHF, "2000 pairs", "4 at a time", "512 tokens"):
         assert words in said
 
 
 def test_a_bigger_gpu_takes_a_bigger_model_and_a_small_one_an_adapter(hub, gpu):
-    gpu(84, bf16=True)
+    gpu(149, bf16=True)
     setup = cu.start()
     assert "1.7B" in setup.instruct_model and setup.precision == "bf16" and setup.peft_config is None
-    gpu(3)
+    gpu(7)
     setup = cu.start()
     assert "135M" in setup.instruct_model and setup.peft_config.r == 16
     assert setup.fit["per_device_train_batch_size"] * setup.fit["gradient_accumulation_steps"] == 16
-    gpu(1)
+    gpu(6)
     assert cu.start().instruct_model == "small"
 
 
-def test_every_choice_has_its_argument(hub, gpu):
+def test_every_choice_has_its_argument(hub, gpu, capsys):
     gpu(15)
     assert cu.start(hub=False).instruct_model == "small" and hub == []
     assert cu.start(device="cpu").instruct_model == "small"
     assert cu.start(precision="fp32").training_args["fp16"] is False
     named = cu.start(instruct_model="Qwen/Qwen2.5-0.5B-Instruct", base_model="a/b", lora=True)
+    assert "may not fit: a lesson with it takes about 16.9 GB, and 15.0 GB are free" in capsys.readouterr().out
     assert (named.instruct_model, named.base_model) == ("Qwen/Qwen2.5-0.5B-Instruct", "a/b") and named.peft_config
     assert cu.start(instruct_model="Qwen/Qwen2.5-0.5B-Instruct").base_model == "Qwen/Qwen2.5-0.5B"
     data = cu.start(preferences="trl-lib/ultrafeedback_binarized", rows=50, max_length=1024, batch_size=2)
@@ -140,3 +145,33 @@ def test_the_pages_choices_can_be_made(hub):
     for line in re.findall(r"^setup = cu\.start\(.*?\)", PAGE, re.MULTILINE):
         exec(line, names)
     assert names["setup"].fit["per_device_train_batch_size"] == 2 and names["setup"].preferences in dict(hub)
+
+
+def test_memory_that_this_kernel_has_taken_itself_counts_as_free(hub, gpu):
+    gpu(15)
+    before = cu.start()
+    gpu(15, used=9e9)
+    assert cu.start() == before
+
+
+def test_an_own_folder_is_no_bundled_model_wherever_it_lies(hub, tmp_path):
+    shutil.copytree(BUNDLED["small"], tmp_path / "mine")
+    for name in (str(tmp_path / "mine"), os.path.relpath(BUNDLED["small"])):
+        setup = cu.start(device="cpu", instruct_model=name, base_model=name)
+        assert not setup.is_bundled and setup.dpo["learning_rate"] < 1e-4 and setup.from_hub == []
+
+
+def test_the_size_of_a_folders_model_is_counted(small):
+    assert size_of(str(BUNDLED["small"]))[0] == pytest.approx(small[0].num_parameters(), rel=0.01)
+
+
+@pytest.mark.parametrize("named", [{"base_model": "a/b"}, {"instruct_model": "google/gemma-3-270m-it"}])
+def test_a_model_that_does_not_tell_its_sister_is_one_clear_error(hub, named):
+    with pytest.raises(ValueError, match="name both, instruct_model and base_model"):
+        cu.start(device="cpu", **named)
+
+
+def test_one_file_is_no_data_for_a_lesson(hub, tmp_path):
+    (tmp_path / "mine.csv.gz").touch()
+    with pytest.raises(ValueError, match=r"train\.csv\.gz and test\.csv\.gz"):
+        cu.start(preferences=tmp_path / "mine.csv.gz")

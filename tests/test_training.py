@@ -14,7 +14,7 @@ from trl import DPOConfig, DPOTrainer, SFTConfig
 from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
 import course_utils as cu
-from course_utils.training import Watch, first_interrupt, length_order, make_trainer, one_end_token
+from course_utils.training import Watch, first_interrupt, fresh_copy, length_order, make_trainer, one_end_token
 
 SIDES = ("chosen_labels", "rejected_labels")
 
@@ -249,6 +249,9 @@ def test_an_interrupted_run_goes_on_and_ends_like_a_whole_one(small, pairs, setu
     resumed = train(*small, pairs, args("halves"))
     assert resumed.finished and [e["step"] for e in resumed.log if "loss" in e] == [1, 2, 3, 4, 5]
     assert resumed.log[-2]["loss"] == pytest.approx(whole.log[-2]["loss"], abs=1e-4)
+    again = train(*small, pairs, args("halves"))  # complete: nothing is left to do
+    assert [e["step"] for e in again.log if "loss" in e] == [1, 2, 3, 4, 5] and again.tokens == 0
+    assert same(weights(again.model), weights(resumed.model))
     for ours, theirs in zip(resumed.model.parameters(), whole.model.parameters()):
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
 
@@ -282,3 +285,27 @@ def test_after_sft_with_an_adapter_dpo_starts_from_the_merged_model(small, pairs
     assert not same(weights(sft.model), weights(small[0]))
     run = cu.train_dpo(sft.model, small[1], pairs, dpo_args(setup, max_steps=1), peft_config=lora)
     assert run.log[0]["rewards/margins"] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_trained_model_trains_again_in_the_same_precision(small, pairs, setup):
+    mixed = []
+    model = copy.deepcopy(small[0])
+    model.lm_head.register_forward_pre_hook(lambda *_args: mixed.append(torch.is_autocast_enabled("cpu")))
+    model.model.register_forward_pre_hook(lambda *_args: mixed.append(torch.is_autocast_enabled("cpu")))
+    args = dpo_args(setup, bf16=True, max_steps=1)
+    for _stage in range(2):
+        model = cu.train_dpo(model, small[1], pairs, args).model
+        assert mixed and all(mixed)
+        mixed.clear()
+    model(torch.tensor([[1, 2]]))
+    assert mixed and not any(mixed)
+
+
+def test_a_merged_adapter_answers_with_its_own_weights(small, pairs, setup):
+    adapter = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+    run = cu.train_dpo(*small, pairs, dpo_args(setup, learning_rate=1e-2), adapter)
+    ids = torch.arange(10, 40).unsqueeze(0)
+    before = run.model(input_ids=ids).logits
+    merged = fresh_copy(run.model).merge_and_unload()
+    torch.testing.assert_close(merged(input_ids=ids).logits, before, atol=1e-3, rtol=0)
+    assert not torch.allclose(before, small[0](input_ids=ids).logits, atol=1e-2)

@@ -768,7 +768,7 @@ class ScaleUp(Exercise):
 SCALE_UP = ScaleUp(
     "dpo.scale_up",
     "lion",
-    '''some_test = test.select(range(100))
+    '''some_test = test.select(range(60))
 my_data = {"bundled": (pairs, some_test), "own": (own, some_test)}
 my_args = replace(dpo_args, max_steps=40)
 my_table = cu.train_grid(["small", "large"], my_data, my_args, "runs/lion", setup.device)
@@ -777,7 +777,7 @@ my_table = cu.train_grid(["small", "large"], my_data, my_args, "runs/lion", setu
     (
         N_("cu.train_grid trains every model of a list on every dataset of a dict; `help(cu.train_grid)` names what it takes."),
         N_("Each dataset is two things under one label: pairs to train on, and held-out pairs to measure with."),
-        N_("Models: \"small\" and \"large\". Data: {\"bundled\": (pairs, test), \"own\": (own, test)}; for the first try, with max_steps=40 and test.select(range(100))."),
+        N_("Models: \"small\" and \"large\". Data: {\"bundled\": (pairs, test), \"own\": (own, test)}; for the first try, with max_steps=40 and test.select(range(60))."),
     ),
     [
         Mistake("no_table", N_("Give a table: a DataFrame, or a list of dicts, one a run.")),
