@@ -14,7 +14,7 @@ lab: .venv/ready
 test: export OMP_NUM_THREADS ?= 1
 test: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n $$(( OMP_NUM_THREADS > 1 ? 1 : 2 )) --dist loadscope
+	$(BIN)/python -m pytest -n $$(( OMP_NUM_THREADS > 1 ? 1 : 2 )) --dist loadscope --no-loadscope-reorder
 
 # Run every notebook and keep what it printed.
 notebooks: .venv/ready

@@ -64,7 +64,8 @@ def draw(axes, log: Sequence[dict], key: str, label: str, **style) -> np.ndarray
     steps, values = curve(log, key)
     window = min(10, len(values))
     mean = np.convolve(values, np.ones(window) / window, mode="valid")
-    axes.plot(steps, values, color=style["color"], alpha=0.25, linewidth=0.8)
+    faint = None if axes.lines else _("single steps")  # once a legend
+    axes.plot(steps, values, color=style["color"], alpha=0.25, linewidth=0.8, label=faint)
     axes.plot(steps[window - 1 :], mean, label=label, linewidth=2, **style)
     return mean
 

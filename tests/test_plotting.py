@@ -84,11 +84,11 @@ def test_the_runs_of_one_sheet_share_their_scales():
     assert len({axis.get_xlim() for axis in axes}) == 1
 
 
-def test_lines_of_one_chart_differ_by_style_or_marker_and_bars_by_hatch():
+def test_lines_of_one_chart_differ_by_style_marker_or_width_and_bars_by_hatch():
     for figure in explained():
         for axes in figure.axes:
             named = [line for line in axes.lines if not line.get_label().startswith("_")]
-            styles = [(line.get_linestyle(), line.get_marker()) for line in named]
+            styles = [(line.get_linestyle(), line.get_marker(), line.get_linewidth()) for line in named]
             assert len(set(styles)) == len(styles), axes.get_title()
     bars = plot_kl_lab(["a", "b"], POLICIES, PATH, (1.0, 0.5, 1.0)).axes[0].containers
     assert len({bar[0].get_hatch() for bar in bars}) == 3

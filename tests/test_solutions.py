@@ -19,6 +19,7 @@ from course_utils.exercises import EXERCISES
 CHECK = re.compile(r'^cu\.ex\("([\w.]+)"\)\.check\((\w+)\)$', re.MULTILINE)
 SHORTER = [
     (r"max_steps=\d\d+\b", "max_steps=3"),
+    (r"\(0\.0, 0\.1, 1\.0, 10\.0\)", "(0.0, 1.0)"),
     (r"limit=setup.rows\b", "limit=setup.rows or 250"),
     (r"range\(400\)", "range(40)"),
     (r"range\((60|100)\)", "range(10)"),
@@ -28,7 +29,7 @@ SHORTER = [
 #: A margin must grow on a learner's own pairs; a match needs steps enough to be at equal compute, and 100 prompts.
 KEPT = {
     "dpo": [(r"max_steps=20, warmup_steps=2\)\)", "max_steps=+9))"), (r"^prompts = list\(.*", r"\g<0>[:20]")],
-    "orpo": [(r"max_steps=(100|80)\b", "max_steps=+24"), (r"^prompts = list\(.*", r"\g<0>[:100]")],
+    "orpo": [(r"max_steps=(100|80)\b", "max_steps=+16"), (r"^prompts = list\(.*", r"\g<0>[:100]")],
 }
 ALL = [(lang, name) for lang in LANGUAGES for name in LESSONS]
 
