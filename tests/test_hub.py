@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -200,3 +201,13 @@ def test_a_dataset_gets_the_splits_that_a_lesson_needs(capsys):
     assert sorted([*apart["train"]["prompt"], *apart["test"]["prompt"]]) == list(range(50)) and len(apart["test"]) == 4
     assert "4 rows of “train” are set apart" in capsys.readouterr().out
     assert len(with_test(DatasetDict(train=rows), 100)["test"]) == 5
+
+
+def test_the_storage_clients_own_errors_lead_to_the_bundled_sample_too(monkeypatch, capsys):
+    def broken(*_names, **_settings):
+        raise RuntimeError("Data processing error: CAS service error")
+
+    monkeypatch.setattr("course_utils.hub.snapshot_download", broken)
+    setup = replace(cu.start(), instruct_model="a/b", base_model="a/b")
+    assert cu.fetch(setup).is_bundled
+    assert "a/b: Data processing error: CAS service error. The course goes on" in capsys.readouterr().out
