@@ -11,6 +11,7 @@ import sys
 import time
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -560,7 +561,7 @@ def test_a_teacher_reads_a_class_with_one_command(tmp_path):
     lines = [f"An Nguyễn {encode({'dpo.loss', 'orpo.loss'})}", "", f"Bo {encode(set())}", "Cy 2222-WRONG"]
     (tmp_path / "codes.txt").write_text("\n".join(lines), encoding="utf-8")
     command = [sys.executable, "-m", "course_utils.exercises", str(tmp_path / "codes.txt")]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", env=None, check=True)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True, cwd=Path(__file__).parents[1])
     table = pd.read_csv(pd.io.common.StringIO(done.stdout), index_col="name")
     assert (
         table.loc["An Nguyễn", "dpo.loss"] == 1 and table.loc["An Nguyễn", "sum"] == 2 and table.loc["Bo", "sum"] == 0

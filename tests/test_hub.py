@@ -171,8 +171,11 @@ def lesson(hub, home, lang: str, name: str, until: str = "", then=None) -> dict:
 
 
 @pytest.mark.parametrize(("lang", "name"), [("en", "dpo"), ("vi", "orpo")])
-def test_the_lessons_run_on_real_names(hub, tmp_path, lang, name):
-    found = lesson(hub, tmp_path, lang, name)
+def test_the_lessons_run_on_real_names_and_end_well_when_the_hub_goes_after_the_set_up(hub, tmp_path, lang, name):
+    def go():
+        hub.fault = "gone"
+
+    found = lesson(hub, tmp_path, lang, name, until="setup", then=go)
     assert (found["model"], found["data"], found["pairs"]) == (INSTRUCT, "DatasetDict", 420)
     if name == "dpo":
         assert found["loss"] == pytest.approx(math.log(2), abs=1e-4)
@@ -183,14 +186,6 @@ def test_a_lesson_whose_hub_breaks_off_in_a_file_ends_well_with_the_bundled_samp
     hub.fault = Fault("cut", "safetensors")
     found = lesson(hub, tmp_path, "vi", "dpo")
     assert (found["model"], found["data"]) == ("small", "PosixPath")
-
-
-def test_a_lesson_whose_hub_goes_after_the_set_up_ends_well_with_what_was_fetched(hub, tmp_path):
-    def go():
-        hub.fault = "gone"
-
-    found = lesson(hub, tmp_path, "en", "orpo", until="setup", then=go)
-    assert (found["model"], found["data"]) == (INSTRUCT, "DatasetDict")
 
 
 def test_a_dataset_gets_the_splits_that_a_lesson_needs(capsys):
