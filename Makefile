@@ -10,11 +10,11 @@ export TRANSFORMERS_VERBOSITY ?= error
 lab: .venv/ready
 	$(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks
 
-# Three tests at a time with one thread each, for some wait for a hub; with OMP_NUM_THREADS=2, one at a time.
+# Two tests at a time with one thread each; with OMP_NUM_THREADS=2, one at a time with two threads.
 test: export OMP_NUM_THREADS ?= 1
 test: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n $$(( OMP_NUM_THREADS > 1 ? 1 : 3 )) --dist loadscope --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $$(( OMP_NUM_THREADS > 1 ? 1 : 2 )) --dist loadscope --no-loadscope-reorder
 
 # Run every notebook and keep what it printed.
 notebooks: .venv/ready

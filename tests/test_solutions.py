@@ -1,7 +1,7 @@
 """Each lesson with the solutions filled in runs through, in every language, and every check passes.
 
-The cells run in this process, one after the other, with shorter trainings and fewer prompts: what is tested is that
-the solutions fit the lesson around them, not how good the models become.
+The cells run in this process, one after the other, with shorter trainings and answers and fewer prompts: what is
+tested is that the solutions fit the lesson around them, not how good the models become.
 """
 
 import json
@@ -25,6 +25,7 @@ SHORTER = [
     (r"range\((60|100)\)", "range(10)"),
     (r"\bwarmup_steps=\d+", "warmup_steps=1"),
     (r"^some = prompts\[:\d+\]$", "some = prompts[:10]"),
+    (r"cu\.generate\(([\w.]+, tokenizer, \w+)", r"cu.generate(\1, max_new_tokens=24"),
 ]
 #: A margin must grow on a learner's own pairs; a match needs steps enough to be at equal compute, and 100 prompts.
 KEPT = {
