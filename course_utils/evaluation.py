@@ -179,7 +179,9 @@ def win_rate(ours: Sequence[Verdict], theirs: Sequence[Verdict]) -> tuple[float,
     """
     if len(ours) != len(theirs) or not ours:
         raise ValueError(
-            f"win_rate: got {len(ours)} and {len(theirs)} verdicts; expected as many of each, on the same prompts"
+            _("win_rate: got {ours} and {theirs} verdicts; expected as many of each, on the same prompts").format(
+                ours=len(ours), theirs=len(theirs)
+            )
         )
     points = [0.5 + 0.5 * ((a.grade > b.grade) - (a.grade < b.grade)) for a, b in zip(ours, theirs)]
     n, z = len(points), 1.96

@@ -14,7 +14,7 @@ from .i18n import _
 
 Dialogue = list[dict]
 SPEAKERS = {"Human": "user", "Assistant": "assistant"}
-MARKER = re.compile(r"\n\n(Human|Assistant):(?: |$)")
+MARKER = re.compile(r"\n\n(Human|Assistant):(?: |\Z)")  # a transcript may end without its last blank
 
 
 class Fault(ValueError):
@@ -30,8 +30,10 @@ def split_dialogue(text: str) -> Dialogue:
     before, *pieces = MARKER.split(text)
     if before or not pieces:
         raise ValueError(
-            f'got a text that begins {text[:40]!r}; expected a transcript that begins "\\n\\nHuman: "; '
-            "mend the row, or name another layout"
+            _(
+                "got a text that begins “{text}”; expected a transcript, which begins with two line breaks and "
+                "“Human: ”; mend the row, or name another layout"
+            ).format(text=text[:40])
         )
     return [{"role": SPEAKERS[s], "content": content} for s, content in zip(pieces[::2], pieces[1::2])]
 

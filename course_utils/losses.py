@@ -3,13 +3,17 @@
 import torch
 import torch.nn.functional as F
 
+from .i18n import _
+
 
 def token_logps(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probability of each token that counts, 0 elsewhere; and how many count. (batch, length - 1), (batch,)."""
     if logits.shape[:2] != labels.shape:
         raise ValueError(
-            f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)} do not fit; "
-            "expected (batch, length, vocabulary) and (batch, length)"
+            _(
+                "logits {logits} and labels {labels} do not fit; expected (batch, length, vocabulary) and "
+                "(batch, length)"
+            ).format(logits=tuple(logits.shape), labels=tuple(labels.shape))
         )
     logits, labels = logits[:, :-1], labels[:, 1:]  # position t predicts token t + 1
     counts = labels != -100
@@ -42,7 +46,9 @@ def mean_logps(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     logps, counts = token_logps(logits, labels)
     if (counts == 0).any():
         row = (counts == 0).nonzero()[0].item()
-        raise ValueError(f"row {row}: no token counts, all labels are -100; leave out rows without an answer")
+        raise ValueError(
+            _("row {row}: no token counts, all labels are -100; leave out rows without an answer").format(row=row)
+        )
     return logps.sum(dim=1) / counts
 
 
@@ -116,7 +122,7 @@ def optimal_policy(ref_probs: torch.Tensor, rewards: torch.Tensor, beta: float) 
     tensor([0.7311, 0.2689])
     """
     if not beta > 0:
-        raise ValueError(f"optimal_policy: got beta {beta}; expected a number above 0, such as 0.3")
+        raise ValueError(_("optimal_policy: got beta {beta}; expected a number above 0, such as 0.3").format(beta=beta))
     return torch.softmax(ref_probs.log() + rewards / beta, dim=-1)
 
 

@@ -52,8 +52,9 @@ def curve(log: Sequence[dict], key: str) -> tuple[np.ndarray, np.ndarray]:
     if not points:
         known = sorted({name for entry in log for name in entry})
         raise ValueError(
-            f"the log holds no {key!r}, only {', '.join(known) or 'nothing'}; "
-            "give the log of a preference run, such as run.log of train_dpo"
+            _(
+                "the log holds no “{key}”, only {known}; give the log of a preference run, such as run.log of train_dpo"
+            ).format(key=key, known=", ".join(known) or "–")
         )
     steps, values = zip(*points)
     return np.array(steps), np.array(values)
@@ -82,7 +83,11 @@ def plot_reward_margins(log: Sequence[dict], method: str = "dpo") -> Figure:
     DPO's log-probabilities are sums over an answer's tokens, ORPO's are means; both in nats.
     """
     if method not in REWARDS:
-        raise ValueError(f"method {method!r} has no margin here; choose one of {', '.join(REWARDS)}")
+        raise ValueError(
+            _("method “{method}” has no margin here; choose one of {known}").format(
+                method=method, known=", ".join(REWARDS)
+            )
+        )
     unit = {"dpo": _("summed over tokens, nats"), "orpo": _("mean per token, nats")}[method]
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
     chosen, rejected = {"color": BLUE}, {"color": VERMILLION, "linestyle": "--"}
@@ -173,7 +178,9 @@ def plot_judge_against_margin(runs: dict[str, tuple[Sequence[dict], Sequence[tup
     step. Both rows have one scale, so that the runs can be compared.
     """
     if not runs:
-        raise ValueError("plot_judge_against_margin: got no run; give {name: (log, [(step, preferred, fluent), ...])}")
+        raise ValueError(
+            _("plot_judge_against_margin: got no run; expected a dict of name: (log, [(step, preferred, fluent), ...])")
+        )
     size = (1 + 4.2 * len(runs), 5.4)
     figure, grid = plt.subplots(2, len(runs), figsize=size, layout="constrained", sharey="row", squeeze=False)
     told = []
@@ -216,8 +223,10 @@ def plot_length_against_reward(
         counts = [len(table.get(side, ())) for table in (lengths, rewards)]
         if counts[0] != counts[1] or counts[0] < 2:
             raise ValueError(
-                f"plot_length_against_reward: got {counts[0]} lengths and {counts[1]} rewards of {side} answers; "
-                "expected as many of each, at least 2"
+                _(
+                    "plot_length_against_reward: got {lengths} lengths and {rewards} rewards of {side} answers; "
+                    "expected as many of each, at least 2"
+                ).format(lengths=counts[0], rewards=counts[1], side=side)
             )
     figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
     told = []

@@ -156,7 +156,9 @@ def token_view(
     missing = [column for column in ("prompt", "chosen", "rejected") if column not in pair]
     if missing:
         raise ValueError(
-            f"token_view: the pair lacks {', '.join(missing)}; give a row of load_preferences, such as pairs[0]"
+            _("token_view: the pair lacks {missing}; give a row of load_preferences, such as pairs[0]").format(
+                missing=", ".join(missing)
+            )
         )
     models = ({_("before"): before} if before else {}) | {_("policy"): policy}
     answers = {

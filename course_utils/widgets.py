@@ -221,8 +221,10 @@ def browse_answers(
     """
     if not models or not prompts or isinstance(prompts[0], str):
         raise ValueError(
-            f"browse_answers: got {len(models)} models and {len(prompts)} prompts; expected at least one of each, the "
-            "models by name and the prompts as lists of messages, such as list(test['prompt'])"
+            _(
+                "browse_answers: got {models} models and {prompts} prompts; expected at least one of each, the models "
+                "by name and the prompts as lists of messages, such as list(test['prompt'])"
+            ).format(models=len(models), prompts=len(prompts))
         )
     options = [(prompt[-1]["content"], i) for i, prompt in enumerate(prompts)]
     controls = {

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from .i18n import _
+
 WORLD = Path(__file__).parents[1] / "data_samples" / "world"
 LANGUAGES = ("en", "vi")
 
@@ -183,8 +185,10 @@ def find_question(text: str) -> Question:
         if piece in questions():
             return questions()[piece]
     raise ValueError(
-        f"judge: {text[:80]!r} holds no question of the bundled world, and the judge knows no other; "
-        "judge answers to prompts from data_samples/, or read other answers side by side instead"
+        _(
+            "judge: “{text}” holds no question of the bundled world, and the judge knows no other; "
+            "judge answers to prompts from data_samples/, or read other answers side by side instead"
+        ).format(text=text[:80])
     )
 
 

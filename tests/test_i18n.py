@@ -58,3 +58,18 @@ def test_unknown_languages_are_named():
     with pytest.raises(ValueError, match="choose one of en, vi"):
         cu.start("fr")
     assert i18n.languages() == ["en", "vi"]
+
+
+def raised_in_plain_english(source: str) -> list[str]:
+    """The texts that a module raises without looking them up."""
+    calls = [node.exc for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Raise)]
+    texts = [call.args[0] for call in calls if isinstance(call, ast.Call) and call.args]
+    plain = [text for text in texts if isinstance(text, (ast.Constant, ast.JoinedStr))]
+    return [ast.unparse(text) for text in plain if re.search(r"[a-z]{2,} [a-z]{2,}", ast.unparse(text))]
+
+
+def test_errors_are_in_the_learners_language():
+    """But for the one about the language itself, and one that only whoever writes the world's sentences can meet."""
+    found = {file.name: raised_in_plain_english(file.read_text("utf-8")) for file in PACKAGE.rglob("*.py")}
+    assert {name: len(texts) for name, texts in found.items() if texts} == {"i18n.py": 1, "world.py": 1}
+    assert raised_in_plain_english('raise ValueError(f"row {row}: no answer there")')

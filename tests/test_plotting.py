@@ -118,17 +118,17 @@ def test_figures_speak_the_language_of_the_learner():
 
 
 def test_a_log_of_another_run_is_refused():
-    with pytest.raises(ValueError, match=r"no 'rewards/margins', only loss, step"):
+    with pytest.raises(ValueError, match=r"no “rewards/margins”, only loss, step"):
         cu.plot_reward_margins([{"step": 1, "loss": 1.0}])
     with pytest.raises(ValueError, match="choose one of dpo, orpo"):
         cu.plot_reward_margins(LOG, method="kto")
-    with pytest.raises(ValueError, match="no 'rewards/accuracies'"):
+    with pytest.raises(ValueError, match="no “rewards/accuracies”"):
         cu.plot_accuracy([{"step": 1, "loss": 1.0}])
-    with pytest.raises(ValueError, match="got no run; give"):
+    with pytest.raises(ValueError, match="got no run; expected"):
         cu.plot_judge_against_margin({})
     with pytest.raises(ValueError, match="got 3 lengths and 0 rewards of chosen answers; expected as many of each"):
         cu.plot_length_against_reward(LENGTHS, {})
-    with pytest.raises(ValueError, match="no 'nll_loss'"):
+    with pytest.raises(ValueError, match="no “nll_loss”"):
         cu.plot_orpo_terms([{"step": 1, "loss": 1.0}])
 
 
