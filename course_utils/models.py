@@ -37,7 +37,8 @@ def load_model(
     try:
         tokenizer = AutoTokenizer.from_pretrained(find(name))
         model = AutoModelForCausalLM.from_pretrained(find(name), dtype=torch.float32, use_safetensors=True)
-        theirs = AutoTokenizer.from_pretrained(find(template)) if template else tokenizer
+        borrows = template and tokenizer.chat_template is None
+        theirs = AutoTokenizer.from_pretrained(find(template)) if borrows else tokenizer
     except HUB_ERRORS as error:
         raise OSError(
             _(
@@ -45,7 +46,7 @@ def load_model(
                 "come from the hub: {trouble}. You can go on with a bundled one"
             ).format(name=name, bundled=", ".join(BUNDLED), trouble=trouble(error))
         ) from error
-    if tokenizer.chat_template is None and theirs.chat_template:
+    if borrows and theirs.chat_template:
         model, tokenizer, _added = clone_chat_template(model, tokenizer, find(template))
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
