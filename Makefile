@@ -3,12 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 POT := .venv/course_utils.pot
 LANGS := $(notdir $(patsubst %/,%,$(wildcard translations/*/)))
+ROOT := $(if $(filter 0,$(shell id -u)),--allow-root) # as in a container; Jupyter asks to be told
 export TRANSFORMERS_VERBOSITY ?= error
 
 .PHONY: lab test notebooks translations samples runs bench slug colab
 
 lab: .venv/ready
-	$(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks
+	$(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks $(ROOT)
 
 # Two tests at a time with one thread each; with OMP_NUM_THREADS=2, one at a time with two threads.
 test: export OMP_NUM_THREADS ?= 1

@@ -1,11 +1,11 @@
 """What the lessons need beside TRL: `import course_utils as cu`."""
 
+from .batch import encode
 from .data import load_preferences
 from .evaluation import answer_logps, generate, judge_all, reward_accuracy, score_table, share, side_by_side, win_rate
 from .exercises import ex, progress
-from .grid import train_grid
 from .hub import fetch
-from .launch import write_run
+from .live import ShowProgress
 from .losses import (
     dpo_loss,
     fit_dpo,
@@ -31,17 +31,19 @@ from .plotting import (
     plot_win_rates,
     show,
 )
-from .saving import push_run, save_run
 from .start import start
 from .tokens import token_view
-from .training import train_dpo, train_orpo, train_sft
+from .trainer import SHOW_PROGRESS, precompute_ref_logps, train_dpo, train_orpo, train_sft
 from .widgets import browse_answers, explore_dpo_loss, explore_orpo_loss, kl_lab
 from .world import judge
+
+SHOW_PROGRESS.append(ShowProgress)
 
 __all__ = [
     "answer_logps",
     "browse_answers",
     "dpo_loss",
+    "encode",
     "ex",
     "explore_dpo_loss",
     "explore_orpo_loss",
@@ -69,10 +71,9 @@ __all__ = [
     "plot_sweep",
     "plot_verdicts",
     "plot_win_rates",
+    "precompute_ref_logps",
     "progress",
-    "push_run",
     "reward_accuracy",
-    "save_run",
     "score_table",
     "sequence_logps",
     "share",
@@ -81,9 +82,7 @@ __all__ = [
     "start",
     "token_view",
     "train_dpo",
-    "train_grid",
     "train_orpo",
     "train_sft",
     "win_rate",
-    "write_run",
 ]

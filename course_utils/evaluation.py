@@ -10,8 +10,8 @@ from datasets import Dataset
 from pandas.io.formats.style import Styler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from .batch import encode, row_logps
 from .i18n import _
-from .losses import sequence_logps
 from .world import RULES, Verdict, judge, language_of
 
 Messages = list[dict]
@@ -140,19 +140,12 @@ def score_table(prompts: Sequence[Messages], verdicts: dict[str, Sequence[Verdic
     return (100 * pd.DataFrame(table)).round(1).rename_axis(columns=_("share of answers, %"))
 
 
-@torch.no_grad()
 def answer_logps(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Messages], answers: Sequence[Messages]
 ) -> torch.Tensor:
     """log π(answer | prompt) of each answer, summed over its tokens: (number of answers,), in nats."""
-    found = []
-    for prompt, answer in zip(prompts, answers, strict=True):
-        ids = tokenizer.apply_chat_template(prompt + answer, return_dict=False)
-        start = len(tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False))
-        labels = torch.tensor([[-100] * start + ids[start:]])
-        logits = model(input_ids=torch.tensor([ids], device=model.device)).logits
-        found.append(sequence_logps(logits.float().cpu(), labels))
-    return torch.cat(found)
+    rows = [encode(tokenizer, prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
+    return row_logps(model, rows, tokenizer.pad_token_id or 0)[:, 0]
 
 
 def reward_accuracy(

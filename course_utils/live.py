@@ -6,6 +6,8 @@ from typing import ClassVar
 from IPython import get_ipython
 from IPython.display import HTML, display
 from matplotlib.figure import Figure
+from tqdm import tqdm
+from transformers import TrainerCallback
 
 from .i18n import _
 from .plotting import BLUE, VERMILLION, draw, ends, picture
@@ -75,3 +77,30 @@ class LiveFigure:
         else:
             LiveFigure.place = cell, display(image, display_id=True)
         self.due = self.clock() + max(self.pause, 40 * (self.clock() - start))
+
+
+class ShowProgress(TrainerCallback):
+    """A progress bar with the loss and the reward margin, and the live figure."""
+
+    bar = None
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        hidden = not state.is_world_process_zero
+        self.bar = tqdm(initial=state.global_step, total=state.max_steps, mininterval=1, ncols=88, disable=hidden)
+        self.figure = LiveFigure()
+
+    def on_log(self, args, state, control, logs, **kwargs):
+        if "loss" in logs and state.is_world_process_zero:
+            shown = {"loss": logs["loss"], "margin": logs.get("rewards/margins")}
+            self.bar.set_postfix({name: f"{value:.3f}" for name, value in shown.items() if value is not None})
+            done = self.bar.format_dict
+            left = done["elapsed"] / (done["n"] - done["initial"] or 1) * (done["total"] - done["n"])
+            self.figure.update(state.log_history, state.global_step, state.max_steps, left)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.bar.update(1)
+
+    def close(self):
+        if self.bar is not None:
+            self.bar.close()
+            self.figure.close()

@@ -5,7 +5,6 @@ from pathlib import Path
 import torch
 from huggingface_hub import try_to_load_from_cache
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from trl import clone_chat_template
 
 from .hub import HUB_ERRORS, trouble
 from .i18n import _
@@ -25,12 +24,17 @@ def find(name: str | Path) -> str | Path:
 
 
 def load_model(
-    name: str | Path = "small", device: str = "cpu", template: str | Path | None = None
+    name: str | Path = "small",
+    device: str = "cpu",
+    template: str | Path | None = None,
+    max_length: int | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Return `(model, tokenizer)`.
 
     name: "small" or "large" for the bundled base models, else a folder or a hub id. template: the name of a model
-    of the same family whose chat template is taken if this one has none, as base models do.
+    of the same family whose chat template is taken if this one has none, as base models do. max_length: how many
+    tokens a prompt and its answer may have together; kept as `tokenizer.model_max_length`, by which `load_preferences`
+    and the `train_` functions go.
     The weights come in float32: in bfloat16 the small steps of preference training round away. Only safetensors
     are read, and no code that comes with a model is run.
     """
@@ -47,7 +51,11 @@ def load_model(
             ).format(name=name, bundled=", ".join(BUNDLED), trouble=trouble(error))
         ) from error
     if borrows and theirs.chat_template:
+        from trl import clone_chat_template  # seconds to import, and seldom needed
+
         model, tokenizer, _added = clone_chat_template(model, tokenizer, find(template))
+    if max_length:
+        tokenizer.model_max_length = max_length
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model.to(device), tokenizer

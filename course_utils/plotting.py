@@ -278,7 +278,7 @@ def plot_sweep(table: pd.DataFrame, name: str = "λ") -> Figure:
 
 
 def plot_grid(table: pd.DataFrame) -> Figure:
-    """What `train_grid` found: one row of points a run. All in percent; what was not judged has no point."""
+    """Several models on several datasets: one row of points a run. All in percent; what was not judged has no point."""
     figure, axes = plt.subplots(figsize=(9, 1.4 + 0.45 * len(table)), layout="constrained")
     names = [f"{model} · {data}" for model, data in zip(table["model"], table["data"])]
     marks = {
@@ -288,6 +288,8 @@ def plot_grid(table: pd.DataFrame) -> Figure:
     }
     told = [[] for _name in names]
     for column, (label, color, marker) in marks.items():
+        if column not in table:
+            continue
         axes.scatter(table[column], range(len(names)), color=color, marker=marker, s=60, alpha=0.8, label=label)
         for words, value in zip(told, table[column]):
             words.append(f"{label} {value:.0f}%" if value == value else _("{what} not known").format(what=label))

@@ -16,6 +16,7 @@ sys.path.insert(0, str(HERE.parent))
 import record_runs  # noqa: E402
 
 import course_utils as cu  # noqa: E402
+from course_utils.trainer import Run  # noqa: E402
 
 KEYS = ("loss", "rewards/margins", "rewards/chosen", "rewards/rejected", "rewards/accuracies", "logps/chosen",
         "logps/rejected")  # fmt: skip
@@ -37,6 +38,12 @@ def tidy(log: list[dict]) -> list[dict]:
     return [{"step": entry["step"], **{key: round(entry[key], 3) for key in KEYS}} for entry in log if "loss" in entry]
 
 
+def train(names: dict, beta: float | None = None, **settings) -> Run:
+    """The lesson's DPO run with other settings."""
+    args = replace(names["dpo_args"], **settings)
+    return cu.train_dpo(names["sft"].model, names["tokenizer"], names["pairs"], args, beta=beta or names["beta"])
+
+
 def judged(names: dict, settings: dict) -> dict:
     """Train with checkpoints, and have the answers of each judged; step 0 is the model before."""
     prompts = names["prompts"][:200]
@@ -48,7 +55,7 @@ def judged(names: dict, settings: dict) -> dict:
 
     with tempfile.TemporaryDirectory() as folder:
         kept = {"save_strategy": "steps", "save_steps": EVERY, "output_dir": folder, **settings}
-        run = cu.train_dpo(names["sft"].model, names["tokenizer"], names["pairs"], replace(names["dpo_args"], **kept))
+        run = train(names, **kept)
         points = [point(0, names["sft"].model)]
         for step in range(EVERY, settings["max_steps"] + 1, EVERY):
             points.append(point(step, cu.load_model(f"{folder}/checkpoint-{step}")[0]))
@@ -63,9 +70,7 @@ def main() -> None:
     (HERE / "judged.json").write_text(text + "\n", encoding="utf-8", newline="\n")
     logs = {}
     for name, settings in RUNS.items():
-        run = cu.train_dpo(
-            names["sft"].model, names["tokenizer"], names["pairs"], replace(names["dpo_args"], **settings)
-        )
+        run = train(names, **settings)
         verdicts = cu.judge_all(
             names["prompts"][:100], cu.generate(run.model, names["tokenizer"], names["prompts"][:100])
         )

@@ -34,7 +34,7 @@ FORWARD_AND_BACKWARD, FORWARD = 6, 2  # FLOPs for each token and parameter
 def run(lesson: str, seed: int, steps: int | None = None) -> dict:
     """Run a lesson's cells tagged `default-run` with another seed, or another number of steps; what they define."""
     os.chdir(LESSONS[lesson].parent)
-    names = {"cu": cu, "setup": cu.start("en")}
+    names = {"cu": cu, "setup": cu.start("en"), "loss": {"dpo": cu.dpo_loss, "orpo": cu.orpo_loss}[lesson]}
     for cell in nbformat.read(LESSONS[lesson], as_version=4).cells:
         if "default-run" in cell.metadata.get("tags", []):
             source = cell.source.replace("seed = 0\n", f"seed = {seed}\n")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import TrainingArguments
 from trl import DPOConfig, SFTConfig
-from trl.experimental.orpo import ORPOConfig
 
 import course_utils as cu
 from course_utils.models import BUNDLED
@@ -89,18 +89,31 @@ def test_every_choice_has_its_argument(hub, gpu, capsys):
     assert cu.start(instruct_model="Qwen/Qwen2.5-0.5B-Instruct").base_model == "Qwen/Qwen2.5-0.5B"
     data = cu.start(preferences="trl-lib/ultrafeedback_binarized", rows=50, max_length=1024, batch_size=2)
     assert (data.preferences, data.rows) == ("trl-lib/ultrafeedback_binarized", 50)
-    expected = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 8, "max_length": 1024}
-    assert data.fit == expected
+    expected = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 8}
+    assert data.fit == expected and data.max_length == 1024
     large = cu.start(device="cpu", instruct_model="large")
     assert (large.instruct_model, large.base_model, large.preferences) == ("large", "large", SAMPLES / "preferences")
     assert "135M" in cu.start(device="cpu", hub=True).instruct_model
 
 
-@pytest.mark.parametrize(("method", "config"), [("sft", SFTConfig), ("dpo", DPOConfig), ("orpo", ORPOConfig)])
-def test_settings_are_those_that_trl_takes(hub, method, config):
+@pytest.mark.parametrize("method", ["sft", "dpo", "orpo"])
+def test_settings_are_those_that_every_trainer_takes(hub, method):
     setup = cu.start(device="cpu", hub=True)
-    args = config(**getattr(setup, method), **setup.training_args)
-    assert args.max_length == 512 and args.learning_rate < 1e-4
+    for config in (TrainingArguments, SFTConfig, DPOConfig):
+        assert config(**getattr(setup, method), **setup.training_args).learning_rate < 1e-4
+    assert setup.max_length == 512
+
+
+@pytest.mark.parametrize(("able", "precision"), [({"avx512_bf16"}, "bf16"), ({"amx_bf16"}, "bf16"), (set(), "fp32")])
+def test_a_real_model_is_trained_in_bf16_on_a_cpu_that_has_it_and_the_bundled_one_never(
+    hub, monkeypatch, able, precision
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(able, True))
+    real = cu.start(device="cpu", hub=True)
+    assert real.precision == precision and real.training_args["bf16"] == (precision == "bf16")
+    assert cu.start(device="cpu", hub=True, precision="fp32").precision == "fp32"
+    for bundled in (cu.start(device="cpu"), real.bundled()):
+        assert bundled.precision == "fp32" and not bundled.training_args["bf16"]
 
 
 def test_an_adapter_takes_larger_steps(hub):

@@ -693,7 +693,7 @@ table.loc[4, "câu_trả_lời_dở"] = "Tự mà tìm hiểu đi."  # row 4: an
 table.loc[9, "câu_trả_lời_dở"] = "Hỏi gì mà hỏi lắm thế."  # row 9: the same answer twice
 table = table.drop(index=[17, 23, 30, 35])  # no question; twice; the wrong way round; in the test data
 my_pairs, my_report = cu.load_preferences(table, columns=own_columns, other=test, tokenizer=tokenizer)
-my_run = cu.train_dpo(sft.model, tokenizer, my_pairs, replace(dpo_args, max_steps=20, warmup_steps=2))
+my_run = cu.train_dpo(sft.model, tokenizer, my_pairs, replace(dpo_args, max_steps=20, warmup_steps=2), beta=beta)
 my_answer = my_pairs, my_report, my_run
 ''',
     N_("Every fault in the report is mended or taken out with a reason, and the run is compared with where it began."),
@@ -721,7 +721,7 @@ COLUMNS = ("model", "data", "preferred", "fluent")
 class ScaleUp(Exercise):
     """Answer: a table with a row a run and the columns model, data, preferred and fluent (in percent).
 
-    With data that the judge does not know, preferred may be NaN where there is a reward accuracy, as from train_grid.
+    With data that the judge does not know, preferred may be NaN where there is a reward accuracy.
     """
 
     def diagnose(self, answer) -> str:
@@ -769,13 +769,26 @@ SCALE_UP = ScaleUp(
     "dpo.scale_up",
     "lion",
     '''some_test = test.select(range(60))
+my_models = ["small", "large"]
 my_data = {"bundled": (pairs, some_test), "own": (own, some_test)}
 my_args = replace(dpo_args, max_steps=40)
-my_table = cu.train_grid(["small", "large"], my_data, my_args, "runs/lion", setup.device)
+my_table = []
+for name in my_models:
+    my_model, my_tokenizer = cu.load_model(name, setup.device)
+    for label, (some_train, held_out) in my_data.items():
+        run = cu.train_dpo(my_model, my_tokenizer, some_train, my_args, beta=beta)
+        asked = list(held_out["prompt"])
+        found = cu.judge_all(asked, cu.generate(run.model, my_tokenizer, asked))
+        scores = {
+            "preferred": cu.share(found),
+            "fluent": cu.share(found, lambda v: v.fluent),
+            "accuracy": cu.reward_accuracy(run.model, my_model, my_tokenizer, held_out),
+        }
+        my_table.append({"model": name, "data": label} | {what: 100 * score for what, score in scores.items()})
 ''',
     N_("A full grid lets you tell what the model does from what the data do; the judge stands beside every run."),
     (
-        N_("cu.train_grid trains every model of a list on every dataset of a dict; `help(cu.train_grid)` names what it takes."),
+        N_("In the inner loop: cu.train_dpo from the model of the outer one, cu.generate for the held-out prompts, cu.judge_all, and one row."),
         N_("Each dataset is two things under one label: pairs to train on, and held-out pairs to measure with."),
         N_("Models: \"small\" and \"large\". Data: {\"bundled\": (pairs, test), \"own\": (own, test)}; for the first try, with max_steps=40 and test.select(range(60))."),
     ),

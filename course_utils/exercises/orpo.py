@@ -365,11 +365,11 @@ LOSS_WEIGHTS = LossWeights(
     "orpo.loss_weights",
     "dog",
     '''my_rows = {}
-for lam in (0.0, 0.1, 0.3, 1.0, 3.0):
-    run = cu.train_orpo(base, tokenizer, some_pairs, replace(short_args, beta=lam))
+for weight in (0.0, 0.1, 0.3, 1.0, 3.0):
+    run = cu.train_orpo(base, tokenizer, some_pairs, short_args, lam=weight)
     found = cu.judge_all(some, cu.generate(run.model, tokenizer, some, seed=seed))
     scores = {"preferred": cu.share(found), "fluent": cu.share(found, lambda v: v.fluent)}
-    my_rows[lam] = {name: 100 * score for name, score in scores.items()} | {"nll": ends(run, "nll_loss")[1]}
+    my_rows[weight] = {name: 100 * score for name, score in scores.items()} | {"nll": ends(run, "nll_loss")[1]}
 my_table = pd.DataFrame(my_rows).T
 fluent_enough = my_table[my_table["fluent"] >= my_table["fluent"].max() - 3]
 my_answer = my_table, fluent_enough["preferred"].idxmax()
@@ -387,7 +387,7 @@ my_answer = my_table, fluent_enough["preferred"].idxmax()
         Mistake("shares", N_("These are shares between 0 and 1. Multiply by 100: the columns are in percent.")),
         Mistake("too_few", N_("Try at least five different values; with fewer, a rise and a fall look the same.")),
         Mistake("no_zero", N_("λ = 0 is missing. Without it you cannot say what the odds-ratio term adds to SFT.")),
-        Mistake("copied", N_("All rows are alike. Does every run really get its own λ (`beta` in TRL's settings)?")),
+        Mistake("copied", N_("All rows are alike. Does every run really get its own λ?")),
         Mistake("not_in_table", N_("Your choice is no row of your table. Choose a λ that you have tried.")),
         Mistake("not_fluent", N_("Your choice writes clearly less fluent text than another run. A preferred answer in "
                                  "broken text is luck; fluency has a veto.")),
@@ -435,15 +435,15 @@ VERSUS_DPO = VersusDpo(
     "orpo.versus_dpo",
     "lion",
     '''from datasets import load_dataset
-from trl import DPOConfig, SFTConfig
 
 same = {"per_device_train_batch_size": 8, "seed": seed, **setup.training_args}
 lessons = load_dataset("json", data_files=str(setup.instructions / "train.jsonl"), split="train")
-my_sft = cu.train_sft(base, tokenizer, lessons, SFTConfig(learning_rate=3e-4, max_steps=80, **same))
-my_dpo = cu.train_dpo(my_sft.model, tokenizer, pairs, DPOConfig(beta=0.3, learning_rate=2e-4, max_steps=100, **same))
+my_sft = cu.train_sft(base, tokenizer, lessons, TrainingArguments(learning_rate=3e-4, max_steps=80, **same))
+my_args = TrainingArguments(learning_rate=2e-4, max_steps=100, **same)
+my_dpo = cu.train_dpo(my_sft.model, tokenizer, pairs, my_args, beta=0.3)
 compute = {"dpo": 6 * my_sft.tokens + 8 * my_dpo.tokens}
 steps = round(orpo_args.max_steps * compute["dpo"] / (6 * orpo.tokens))
-my_orpo = cu.train_orpo(base, tokenizer, pairs, replace(orpo_args, max_steps=steps))
+my_orpo = cu.train_orpo(base, tokenizer, pairs, replace(orpo_args, max_steps=steps), lam=lam)
 compute["orpo"] = 6 * my_orpo.tokens
 my_answer = {"compute": compute}
 for name, run in (("orpo", my_orpo), ("dpo", my_dpo)):

@@ -1,0 +1,69 @@
+"""For the curious: what ends a training early, and where an interrupted one goes on."""
+
+import math
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from transformers import TrainerCallback, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+
+from .i18n import _
+
+
+class Guard(TrainerCallback):
+    """Ends a training after the step at hand when asked to, and at the first value that is NaN or infinite."""
+
+    def __init__(self, interrupt: threading.Event):
+        self.interrupt = interrupt
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if state.global_step >= state.max_steps:
+            raise Complete  # the Trainer would take one more step
+
+    def on_log(self, args, state, control, logs, **kwargs):
+        for name, value in logs.items():
+            skipped = args.fp16 and name == "grad_norm"  # fp16's loss scaler leaves such a step out, and scales less
+            if not math.isfinite(value) and not skipped:
+                raise FloatingPointError(
+                    _("step {step}: {name} is {value}; lower the learning rate or look at the last rows").format(
+                        step=state.global_step, name=name, value=value
+                    )
+                )
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if self.interrupt.is_set():
+            control.should_training_stop = True
+            control.should_save = args.save_strategy != "no"
+
+
+class Complete(Exception):
+    """The checkpoint to go on from was made after the last step."""
+
+
+@contextmanager
+def first_interrupt() -> Iterator[threading.Event]:
+    """An event that the first interrupt sets, instead of breaking off; the second one breaks off as usual."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # where no interrupt arrives
+        yield asked
+        return
+
+    def ask(_number, _frame):
+        asked.set()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def checkpoint_of(args: TrainingArguments) -> str | None:
+    """Where to go on: the checkpoint that the settings name, with True the last one in `output_dir`, if any."""
+    if str(args.resume_from_checkpoint).lower() != "true":  # a word, when it comes from a command line
+        return args.resume_from_checkpoint
+    return get_last_checkpoint(args.output_dir) if os.path.isdir(args.output_dir) else None

@@ -1,0 +1,360 @@
+"""For the learner who has read losses.py and batch.py: one trainer for SFT, DPO and ORPO, on Hugging Face's `Trainer`.
+
+The loss is an argument: one of losses.py, or your own. What is not written here, from the optimizer to several GPUs,
+is the library's.
+"""
+
+import copy
+import warnings
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import torch
+import torch.nn.functional as F
+from datasets import Dataset
+from peft import LoraConfig, get_peft_model
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
+
+from .batch import Row, SimilarLengths, answer_logps, encode, frozen_logps, leaves_room, pack, row_logps, shares_prompts
+from .i18n import _
+from .interrupt import Complete, Guard, checkpoint_of, first_interrupt
+from .losses import dpo_loss, log_odds_ratio, orpo_loss
+
+#: Callbacks with a `close` that show the progress of a training; each training makes its own.
+SHOW_PROGRESS: list[type[TrainerCallback]] = []
+#: TRL's names for the log-probabilities of a pair's answers under the reference.
+REF_LOGPS = ("ref_chosen_logps", "ref_rejected_logps")
+
+
+@dataclass
+class Run:
+    """What a training leaves.
+
+    model: the trained one. log: a dict for each logged step, with TRL's names. tokens: how many the model read, forward
+    and backward, since it was last started, padding not counted. finished: False if it was interrupted.
+    """
+
+    model: PreTrainedModel
+    log: list[dict]
+    tokens: int
+    finished: bool
+
+
+class PairTrainer(Trainer):
+    """Hugging Face's Trainer with a batch of prompts and answers, and an objective on the answers' log-probabilities.
+
+    objective: from `logps` and `counts` of `answer_logps` and a function that gives the reference's log-probabilities,
+        to `(losses, shown)`: one loss a prompt, and what to log, by name, one number a prompt each.
+    reference: the frozen model that the policy is compared with; None for the policy with its adapter off.
+    per_token: whether losses are summed over tokens, to be divided by their number (SFT), or are means already.
+    """
+
+    def __init__(self, rows: list[Row], objective: Callable, reference=None, per_token=False, shared=True, **settings):
+        pad = settings["processing_class"].pad_token_id or 0
+        super().__init__(train_dataset=rows, data_collator=lambda some: self.collate(some, pad, shared), **settings)
+        self.model_accepts_loss_kwargs = per_token  # then the Trainer counts the labels of a step
+        self.objective, self.reference, self.answers = objective, reference, len(rows[0].answers)
+        self.shown, self.tokens = defaultdict(list), 0
+
+    @staticmethod
+    def collate(rows: list[Row], pad_token_id: int, shared: bool) -> dict[str, torch.Tensor]:
+        known = {"ref_logps": torch.tensor([row.ref_logps for row in rows])} if rows[0].ref_logps else {}
+        return pack(rows, pad_token_id, shared) | known
+
+    def _get_train_sampler(self, train_dataset=None):
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(train_dataset)
+        lengths = [len(row) for row in self.train_dataset]
+        step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        return SimilarLengths(lengths, step, self.args.seed)
+
+    def reference_logps(self, batch: dict[str, torch.Tensor], logps: torch.Tensor) -> torch.Tensor:
+        """Those of the reference, (prompts, 2). ValueError if the policy does not start from it."""
+        if "ref_logps" in batch:
+            ref = batch["ref_logps"]
+        elif self.reference is not None:
+            ref = frozen_logps(self.reference, batch)
+        else:
+            policy = self.accelerator.unwrap_model(self.model)
+            with policy.disable_adapter():
+                ref = frozen_logps(policy, batch)
+        rounding = 1e-4 if self.accelerator.mixed_precision == "no" else 2e-2
+        if self.state.global_step == 0 and ((logps - ref).abs() > rounding * (1 + ref.abs())).any():
+            raise ValueError(
+                _(
+                    "before the first step policy and reference differ by up to {gap:.3g} nats, and must be one model: "
+                    "leave out the columns {columns} of another reference, or an adapter that does not start at zero"
+                ).format(gap=(logps - ref).abs().max().item(), columns=", ".join(REF_LOGPS))
+            )
+        return ref
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        self.tokens += int((inputs["segments"] >= 0).sum())
+        with self.accelerator.autocast():
+            logps, counts = answer_logps(model, inputs, self.answers)
+            losses, shown = self.objective(logps, counts, lambda: self.reference_logps(inputs, logps.detach()))
+        for name, values in shown.items():
+            self.shown[name].append(self.accelerator.gather(values.detach().float()).mean().item())
+        if num_items_in_batch is None:
+            return losses.mean()
+        return losses.sum() / num_items_in_batch * self.accelerator.num_processes
+
+    def log(self, logs, *args, **kwargs):
+        if "loss" in logs:
+            logs |= {name: sum(values) / len(values) for name, values in self.shown.items()}
+            self.shown.clear()
+        super().log(logs, *args, **kwargs)
+
+
+def check_args(args: TrainingArguments, **at_the_call: float) -> None:
+    """ValueError for settings of a TRL config that this trainer would have to ignore."""
+    plain = {field.name: getattr(args, field.name) for field in fields(TrainingArguments) if field.init}
+    usual = type(args)(**plain)
+    for name in {field.name for field in fields(args) if field.init} - {*plain, "max_length", "dataset_num_proc"}:
+        said, meant = getattr(args, name), at_the_call.get(name, getattr(usual, name))
+        if said != meant:
+            raise ValueError(
+                _(
+                    "{config} has {name}={said}, where this trainer has {meant}; give β and λ at the call alone, and "
+                    "for other settings of TRL's take TRL's own trainer"
+                ).format(config=type(args).__name__, name=name, said=said, meant=meant)
+            )
+
+
+def encode_rows(tokenizer, dataset: Dataset, columns: tuple[str, ...], args: TrainingArguments) -> list[Row | None]:
+    """A dataset as tokens, answers cut at `max_length`, None for a row that is left out; warns of both, by number."""
+    max_length = getattr(args, "max_length", None) or tokenizer.model_max_length
+    rows = [encode(tokenizer, *messages) for messages in zip(*(dataset[name] for name in ("prompt", *columns)))]
+    left_out = [not leaves_room(len(row.prompt), max_length) for row in rows]
+    cut = [not out and len(row.prompt) + max(map(len, row.answers)) > max_length for out, row in zip(left_out, rows)]
+    if all(left_out):
+        raise ValueError(_("no row fits max_length={max_length} tokens; raise it").format(max_length=max_length))
+    for found, words in (
+        (left_out, _("{count} of {total} rows left out, the first is row {first}: their prompts fill "
+                     "max_length={max_length} tokens; raise max_length to keep them")),
+        (cut, _("{count} of {total} rows have an answer that is cut at max_length={max_length} tokens, the first is "
+                "row {first}; raise max_length to keep them whole")),
+    ):  # fmt: skip
+        if any(found):
+            numbers = {"count": sum(found), "total": len(rows), "first": found.index(True), "max_length": max_length}
+            warnings.warn(words.format(**numbers), stacklevel=4)
+    known = {*REF_LOGPS} <= {*dataset.column_names} and len(columns) == 2
+    ref_logps = zip(*(dataset[name] for name in REF_LOGPS)) if known else [None] * len(rows)
+    return [
+        None if out else Row(row.prompt, [answer[: max_length - len(row.prompt)] for answer in row.answers], ref)
+        for row, ref, out in zip(rows, ref_logps, left_out)
+    ]
+
+
+def precompute_ref_logps(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pairs: Dataset, args: TrainingArguments
+) -> Dataset:
+    """Pairs with two more columns, what `model` says of their answers: for `train_dpo`s that share their reference.
+
+    The columns have TRL's names, `ref_chosen_logps` and `ref_rejected_logps`, in nats; NaN for a row that is left out.
+    """
+    rows = encode_rows(tokenizer, pairs, ("chosen", "rejected"), args)
+    kept = [row is not None for row in rows]
+    pad, some = tokenizer.pad_token_id or 0, [row for row in rows if row]
+    found = torch.full((len(rows), 2), torch.nan)
+    shared = shares_prompts(model, some, pad)
+    with torch.autocast(model.device.type, torch.bfloat16 if args.bf16 else torch.float16, args.bf16 or args.fp16):
+        found[torch.tensor(kept)] = row_logps(model, some, pad, args.per_device_train_batch_size, shared)
+    for name, column in zip(REF_LOGPS, found.T.tolist()):
+        pairs = pairs.remove_columns(name) if name in pairs.column_names else pairs
+        pairs = pairs.add_column(name, column)
+    return pairs
+
+
+def train(model, tokenizer, rows: list[Row | None], args, peft_config, objective, per_token=False) -> Run:
+    """Train a copy of `model`, which is also the reference, and leave `model` as it was."""
+    if peft_config is None and model.dtype != torch.float32:
+        raise ValueError(
+            _(
+                "the weights are in {dtype}, where small steps round away; load the model in float32, as "
+                "cu.load_model does, and leave the precision of the computation to bf16 or fp16 in the settings"
+            ).format(dtype=str(model.dtype).removeprefix("torch."))
+        )
+    args = copy.copy(args)
+    args.logging_nan_inf_filter = False  # a NaN is an error, never a 0.0
+    args.disable_tqdm = True  # SHOW_PROGRESS draws
+    args._n_gpu = min(1, args.n_gpu)  # on several, the Trainer would split batches; tools/train.py is for these
+    reference = model if model.device == args.device else copy.deepcopy(model).to(args.device)
+
+    def policy() -> PreTrainedModel:
+        set_seed(args.seed)
+        fresh = copy.deepcopy(model)
+        return get_peft_model(fresh, copy.deepcopy(peft_config)) if peft_config else fresh  # PEFT fills a config in
+
+    rows, trained = [row for row in rows if row], policy()
+    for module in trained.modules():
+        if isinstance(module, torch.nn.Dropout) and not per_token:
+            module.p = 0.0  # as TRL: policy and reference must agree at first
+    shown = [callback() for callback in SHOW_PROGRESS]
+    with first_interrupt() as interrupt:
+        trainer = PairTrainer(
+            rows=rows,
+            objective=objective,
+            reference=None if peft_config else reference,
+            per_token=per_token,
+            shared=len(rows[0].answers) == 1 or shares_prompts(reference, rows, tokenizer.pad_token_id or 0),
+            model=trained,
+            args=args,
+            processing_class=tokenizer,
+            callbacks=[Guard(interrupt), *shown],
+        )
+        trainer.remove_callback(PrinterCallback)
+        try:
+            trainer.train(resume_from_checkpoint=checkpoint_of(args))
+        except Complete:
+            pass
+        finally:
+            for callback in shown:
+                callback.close()
+    tokens = trainer.accelerator.gather(torch.tensor(trainer.tokens, device=args.device)).sum()
+    state, log = trainer.accelerator.get_state_dict(trainer.model_wrapped), trainer.state.log_history
+    if not all(values.isfinite().all() for values in state.values()):
+        raise FloatingPointError(_("the weights are no longer finite; lower the learning rate"))
+    finished = not interrupt.is_set()
+    if not finished:
+        message = _("interrupted after step {step} of {steps}: the model so far and its log are kept")
+        if args.save_strategy != "no":
+            message += _("; run the cell again with resume_from_checkpoint=True in the settings to go on")
+        warnings.warn(message.format(step=trainer.state.global_step, steps=trainer.state.max_steps), stacklevel=3)
+    clean = policy()  # the Trainer and accelerate leave marks on the one they trained, which a copy would carry along
+    clean.load_state_dict(state)
+    return Run(clean.to(args.device).eval(), log, int(tokens), finished)
+
+
+def checked(loss: Callable, *arguments) -> torch.Tensor:
+    """`loss(*arguments)`, if that is one finite number a pair with a gradient; else one clear error."""
+    losses, expected = loss(*arguments), tuple(arguments[0].shape)
+    got = tuple(losses.shape) if isinstance(losses, torch.Tensor) else type(losses).__name__
+    name = getattr(loss, "__name__", "loss")
+    if got != expected:
+        words = _(
+            "{name} returned {got}; expected a tensor of shape {expected}, one loss a pair, of which the trainer takes "
+            "the mean"
+        )
+        raise ValueError(words.format(name=name, got=got, expected=expected))
+    if arguments[0].requires_grad and not losses.requires_grad:
+        words = _(
+            "{name} returned numbers without a gradient; compute them from its arguments with torch alone, without "
+            ".detach(), .item(), .tolist() or NumPy"
+        )
+        raise ValueError(words.format(name=name))
+    if not losses.isfinite().all():
+        pair = int(losses.isfinite().logical_not().nonzero()[0])
+        given = ", ".join(f"{one[pair].item() if isinstance(one, torch.Tensor) else one:.4g}" for one in arguments)
+        words = _(
+            "{name} returned {value} for the pair ({given}); where these are finite, fix the formula, and where they "
+            "are not, lower the learning rate"
+        )
+        raise FloatingPointError(words.format(name=name, value=losses[pair].item(), given=given))
+    return losses
+
+
+def rewards(values: torch.Tensor, logps: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What TRL logs of the rewards and log-probabilities of both answers, (pairs, 2) each."""
+    (chosen, rejected), (chosen_logps, rejected_logps) = values.T, logps.T
+    return {
+        "rewards/chosen": chosen,
+        "rewards/rejected": rejected,
+        "rewards/accuracies": chosen > rejected,  # equal ones do not count: 0 before the first step
+        "rewards/margins": chosen - rejected,
+        "logps/chosen": chosen_logps,
+        "logps/rejected": rejected_logps,
+    }
+
+
+def train_sft(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    demonstrations: Dataset,
+    args: TrainingArguments,
+    peft_config: LoraConfig | None = None,
+) -> Run:
+    """Supervised fine-tuning: raise the log-probability of the demonstrated answers.
+
+    demonstrations: columns `prompt` and `completion`, lists of messages. The loss is the mean NLL of the completions'
+    tokens, in nats. An adapter is merged into its model in the end, so that the next stage can start from it with
+    another. args: any `TrainingArguments`; rows longer than `tokenizer.model_max_length` are cut.
+    """
+    check_args(args)
+    rows = encode_rows(tokenizer, demonstrations, ("completion",), args)
+    run = train(
+        model, tokenizer, rows, args, peft_config, lambda logps, _counts, _ref: (-logps[:, 0], {}), per_token=True
+    )
+    if peft_config:
+        run.model = run.model.merge_and_unload()
+    return run
+
+
+def train_dpo(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Dataset,
+    args: TrainingArguments,
+    beta: float = 0.1,
+    loss: Callable = dpo_loss,
+    peft_config: LoraConfig | None = None,
+) -> Run:
+    """Direct Preference Optimization (arXiv:2305.18290) from `model`, which is also the reference.
+
+    pairs: columns `prompt`, `chosen`, `rejected`, lists of messages, from `load_preferences`. With the columns that
+        `precompute_ref_logps` adds, the reference is not read again.
+    args: any `TrainingArguments`. Answers are cut at `tokenizer.model_max_length` tokens, prompt included, or at the
+        `max_length` of a TRL config; rows whose prompt alone is as long are left out, with a warning.
+    loss: called with `(policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps, beta)`, the
+        first four (pairs,), summed over tokens, in nats; returns (pairs,). `dpo_loss`, or your own.
+    peft_config: an adapter to train in place of all weights; the reference is then the model without it.
+
+    The log has TRL's names. At the first step every margin is 0, so the loss is ln 2 with `dpo_loss`.
+    """
+    check_args(args, beta=beta)
+    rows = encode_rows(tokenizer, pairs, ("chosen", "rejected"), args)
+
+    def objective(logps, _counts, reference):
+        ref = reference()
+        return checked(loss, *logps.T, *ref.T, beta), rewards(beta * (logps.detach() - ref), logps)
+
+    return train(model, tokenizer, rows, args, peft_config, objective)
+
+
+def train_orpo(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Dataset,
+    args: TrainingArguments,
+    lam: float = 0.1,
+    loss: Callable = orpo_loss,
+    peft_config: LoraConfig | None = None,
+) -> Run:
+    """Odds Ratio Preference Optimization (arXiv:2403.07691) from `model`, a base model; there is no reference.
+
+    pairs, args, peft_config: as for `train_dpo`. lam: the weight λ of the paper, which TRL calls `beta`.
+    loss: called with `(nll, chosen_mean_logps, rejected_mean_logps, lam)`, the first three (pairs,), in nats a token;
+        returns (pairs,). `orpo_loss`, or your own.
+
+    The log has TRL's names: `nll_loss`; `log_odds_chosen`, the log odds ratio, and `log_odds_ratio`, the log σ of it;
+    `rewards/*` and `logps/*` from *mean* log-probabilities, so that margins are far smaller than DPO's.
+    """
+    check_args(args, beta=lam)
+    rows = encode_rows(tokenizer, pairs, ("chosen", "rejected"), args)
+
+    def objective(logps, counts, _reference):
+        means = logps / counts
+        nll, odds = -means[:, 0], log_odds_ratio(*means.detach().T)
+        terms = {"nll_loss": nll, "log_odds_chosen": odds, "log_odds_ratio": F.logsigmoid(odds)}
+        return checked(loss, nll, *means.T, lam), rewards(lam * means.detach(), means) | terms
+
+    return train(model, tokenizer, rows, args, peft_config, objective)
