@@ -6,23 +6,23 @@ LANGS := $(notdir $(patsubst %/,%,$(wildcard translations/*/)))
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root) # as in a container; Jupyter asks to be told
 export TRANSFORMERS_VERBOSITY ?= error
 
-.PHONY: lab test notebooks translations samples runs bench slug colab
+.PHONY: lab test notebooks translations samples runs bench slug colab lock
 
-lab: .venv/ready
+lab: .venv/lab
 	$(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks $(ROOT)
 
 # Two tests at a time with one thread each; with OMP_NUM_THREADS=2, one at a time with two threads.
 test: export OMP_NUM_THREADS ?= 1
-test: .venv/ready
+test: .venv/dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n $$(( OMP_NUM_THREADS > 1 ? 1 : 2 )) --dist loadscope --no-loadscope-reorder
 
 # Run every notebook and keep what it printed.
-notebooks: .venv/ready
+notebooks: .venv/dev
 	$(BIN)/python notebooks/execute.py
 
 # Take new words and paragraphs into the catalogues, compile them, and build every language from them.
-translations: .venv/ready
+translations: .venv/dev
 	$(BIN)/pybabel -q extract -k _ -k N_ --no-location --sort-output -o $(POT) course_utils notebooks/draw.py
 	for lang in $(LANGS); do \
 	  $(BIN)/pybabel -q update --ignore-pot-creation-date --ignore-obsolete --init-missing --no-wrap -i $(POT) -l $$lang -o translations/$$lang/course_utils.po && \
@@ -31,32 +31,45 @@ translations: .venv/ready
 	$(BIN)/python notebooks/draw.py
 
 # Put the repository's owner/name everywhere: make slug SLUG=owner/name
-slug: .venv/ready
+slug: .venv/dev
 	$(BIN)/python translations/sync.py slug $(SLUG)
 
 # Write the bundled data and train the bundled models again (about an hour on 2 cores).
-samples: .venv/ready
+samples: .venv/dev
 	$(BIN)/python data_samples/make_data.py
 	$(BIN)/python data_samples/make_models.py
 
 # Record what the lessons show of three seeds, and the match of ORPO against SFT + DPO (about ten minutes).
-runs: .venv/ready
+runs: .venv/dev
 	$(BIN)/python data_samples/record_runs.py
 	$(BIN)/python data_samples/record_logs.py
 
 # How fast preference data is read, and whether memory stays flat.
-bench: .venv/ready
+bench: .venv/dev
 	$(BIN)/python tests/bench_data.py
 
 # Run both lessons, in English, in an environment with Colab's versions; it takes gigabytes and Python 3.13.
 COLAB_PYTHON ?= python3.13
-colab: .venv/ready
+colab: .venv/dev
 	$(COLAB_PYTHON) -m venv .colab/env
 	.colab/env/bin/pip install --quiet --only-binary=:all: -r tests/colab_requirements.txt
 	for lesson in dpo orpo; do \
 	  $(BIN)/python tests/colab_check.py .colab/env/bin/python . notebooks/en/$${lesson}_finetuning_example.ipynb || exit 1; done
 
-.venv/ready: requirements.txt
+# Pin every package that a fresh environment gets, in constraints.txt.
+lock:
+	$(PYTHON) -m venv --clear .lock
+	.lock/bin/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	(echo "# Every package of a fresh environment, written by \`make lock\`; what torch brings for CUDA is its own affair."; \
+	  .lock/bin/pip freeze | grep -viE "^(torch==|nvidia|triton|cuda)") > constraints.txt
+	rm -r .lock
+
+# A learner's environment, and what authors and tests need besides.
+.venv/lab: requirements.txt constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
+	touch $@
+
+.venv/dev: .venv/lab requirements-dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt -c constraints.txt
 	touch $@

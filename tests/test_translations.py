@@ -290,12 +290,21 @@ def test_a_third_language_with_few_entries_builds_and_falls_back_to_english(copy
 
 
 def test_the_slug_stands_in_one_place_and_one_command_changes_it(copy):
+    """Also beside files that are none of the course's: what git ignores is not read."""
+    with pytest.raises(SystemExit, match="is no clone"):
+        sync.set_slug(copy, "someone/something")
+    subprocess.run(["git", "init", "--quiet"], cwd=copy, check=True)
+    (copy / ".gitignore").write_text("private\n")
+    (copy / "private").mkdir()
+    (copy / "private" / "latin.md").write_bytes("Nguyễn".encode("utf-16"))
     assert sync.slug_of(copy) == sync.slug_of(ROOT)
     assert sync.set_slug(copy, "someone/something") >= 4
     assert sync.slug_of(copy) == "someone/something" and sync.check(copy, ["vi"]) == []
     old = sync.slug_of(ROOT)
     assert not [
-        path for path in copy.rglob("*") if path.suffix in {".md", ".ipynb", ".po"} and old in path.read_text("utf-8")
+        path
+        for path in copy.rglob("*")
+        if path.suffix in {".md", ".ipynb", ".po"} and path.parent.name != "private" and old in path.read_text("utf-8")
     ]
     with pytest.raises(SystemExit, match="expected owner/name"):
         sync.set_slug(copy, "only-a-name")

@@ -11,6 +11,7 @@ slug NAME     change the repository's owner/name wherever it stands (its one hom
 """
 
 import re
+import subprocess
 import sys
 import unicodedata
 from collections.abc import Iterator
@@ -273,9 +274,13 @@ def set_slug(root: Path, slug: str) -> int:
     """Change the slug in every text file that git knows or would; returns in how many."""
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", slug):
         raise SystemExit(f"got {slug!r}; expected owner/name")
+    command = ["git", "ls-files", "-z", "-co", "--exclude-standard"]
+    known = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if known.returncode:
+        raise SystemExit(f"{root} is no clone: {known.stderr.strip()}; take a clone of the repository")
     old, count = slug_of(root), 0
-    for path in sorted(root.rglob("*")):
-        if path.suffix in {".md", ".ipynb", ".po", ".cff", ".py", ".yml"} and not {".venv", ".git"} & set(path.parts):
+    for path in (root / name for name in known.stdout.split("\0")):
+        if path.suffix in {".md", ".ipynb", ".po", ".cff", ".py", ".yml"} and path.is_file():
             text = path.read_text(encoding="utf-8")
             if old in text:
                 path.write_text(text.replace(old, slug), encoding="utf-8", newline="\n")
