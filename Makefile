@@ -44,9 +44,10 @@ runs: .venv/dev
 	$(BIN)/python data_samples/record_runs.py
 	$(BIN)/python data_samples/record_logs.py
 
-# How fast preference data is read, and whether memory stays flat.
+# How fast preference data is read, whether memory stays flat, and how fast models train beside stock TRL.
 bench: .venv/dev
 	$(BIN)/python tests/bench_data.py
+	$(BIN)/python tests/bench_training.py
 
 # Run both lessons, in English, in an environment with Colab's versions; it takes gigabytes and Python 3.13.
 COLAB_PYTHON ?= python3.13

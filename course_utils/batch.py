@@ -37,9 +37,13 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: list[dict], *answers: lis
     """A prompt and its answers, lists of messages, as tokens. An answer begins where it leaves its prompt."""
     asked = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False)
     whole = [tokenizer.apply_chat_template(prompt + answer, return_dict=False) for answer in answers]
-    places = zip(asked, *whole)
-    start = next((i for i, tokens in enumerate(places) if len({*tokens}) > 1), min(map(len, [asked, *whole])))
+    start = same_start(asked, *whole)
     return Row(asked[:start], [ids[start:] for ids in whole])
+
+
+def same_start(*texts: list[int]) -> int:
+    """How many tokens all of them begin with alike."""
+    return next((i for i, tokens in enumerate(zip(*texts)) if len({*tokens}) > 1), min(map(len, texts)))
 
 
 def leaves_room(prompt_tokens: int, max_length: int) -> bool:
@@ -184,4 +188,5 @@ class SimilarLengths(Sampler):
         for start in range(0, len(order), chunk := 50 * self.batch_size):
             order[start : start + chunk] = sorted(order[start : start + chunk], key=self.lengths.__getitem__)
         batches = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
-        return (i for batch in rng.sample(batches, len(batches)) for i in batch)
+        short = [batches.pop()] if len(order) % self.batch_size else []  # last, or it would shift all that follow
+        return (i for batch in rng.sample(batches, len(batches)) + short for i in batch)

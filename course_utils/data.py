@@ -15,6 +15,7 @@ from jinja2 import TemplateError
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from .batch import leaves_room, same_start
 from .i18n import _
 from .layouts import LAYOUTS, Dialogue, Fault, column_kinds, describe, recognise
 from .report import Report
@@ -145,16 +146,17 @@ def open_pairs(source, split: str, limit: int | None, layout: str, columns: dict
 def token_fault(prompts: list[Dialogue], chosen: list[Dialogue], rejected: list[Dialogue], tokenizer, max_length: int):
     """For each pair: why its prompt does not fit, or None, and whether an answer would be cut."""
 
-    def count(dialogues, **options):
-        return [len(ids) for ids in tokenizer.apply_chat_template(dialogues, return_dict=False, **options)]
+    def tokens(dialogues, **options):
+        return tokenizer.apply_chat_template(dialogues, return_dict=False, **options)
 
     try:
-        asked, said = count(prompts, add_generation_prompt=True), zip(count(chosen), count(rejected))
+        rows = list(zip(tokens(prompts, add_generation_prompt=True), tokens(chosen), tokens(rejected)))
     except (TemplateError, ValueError):
         if len(prompts) == 1:
             return [("template", False)]
         return [token_fault([p], [c], [r], tokenizer, max_length)[0] for p, c, r in zip(prompts, chosen, rejected)]
-    return [("prompt_too_long" if n >= max_length else None, max(both) > max_length) for n, both in zip(asked, said)]
+    faults = [None if leaves_room(same_start(*row), max_length) else "prompt_too_long" for row in rows]
+    return [(fault, max(map(len, row[1:])) > max_length) for fault, row in zip(faults, rows)]
 
 
 def keep(batch: list[Pair], report: Report, tokenizer) -> list[Pair]:

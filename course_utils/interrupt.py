@@ -1,14 +1,15 @@
 """For the curious: what ends a training early, and where an interrupted one goes on."""
 
 import math
-import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import torch
+from accelerate.utils import reduce
 from transformers import TrainerCallback, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 
 from .i18n import _
 
@@ -34,7 +35,8 @@ class Guard(TrainerCallback):
                 )
 
     def on_step_end(self, args, state, control, **kwargs):
-        if self.interrupt.is_set():
+        asked = torch.tensor(float(self.interrupt.is_set()), device=args.device)
+        if reduce(asked) > 0:  # of several processes one may have heard of it before a step, another after
             control.should_training_stop = True
             control.should_save = args.save_strategy != "no"
 
@@ -63,7 +65,8 @@ def first_interrupt() -> Iterator[threading.Event]:
 
 
 def checkpoint_of(args: TrainingArguments) -> str | None:
-    """Where to go on: the checkpoint that the settings name, with True the last one in `output_dir`, if any."""
+    """Where to go on: the checkpoint that the settings name, with True the last whole one in `output_dir`, if any."""
     if str(args.resume_from_checkpoint).lower() != "true":  # a word, when it comes from a command line
         return args.resume_from_checkpoint
-    return get_last_checkpoint(args.output_dir) if os.path.isdir(args.output_dir) else None
+    whole = [file.parent for file in Path(args.output_dir).glob("checkpoint-*/trainer_state.json")]  # written last
+    return str(max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]))) if whole else None

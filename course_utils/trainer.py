@@ -118,10 +118,10 @@ class PairTrainer(Trainer):
 def check_args(args: TrainingArguments, **at_the_call: float) -> None:
     """ValueError for settings of a TRL config that this trainer would have to ignore."""
     plain = {field.name: getattr(args, field.name) for field in fields(TrainingArguments) if field.init}
-    usual = type(args)(**plain)
+    usual = type(args)(**plain)  # this also lets accelerate take another precision than the training before
     for name in {field.name for field in fields(args) if field.init} - {*plain, "max_length", "dataset_num_proc"}:
         said, meant = getattr(args, name), at_the_call.get(name, getattr(usual, name))
-        if said != meant:
+        if said not in (meant, getattr(usual, name)):
             raise ValueError(
                 _(
                     "{config} has {name}={said}, where this trainer has {meant}; give β and λ at the call alone, and "
@@ -146,7 +146,7 @@ def encode_rows(tokenizer, dataset: Dataset, columns: tuple[str, ...], args: Tra
     ):  # fmt: skip
         if any(found):
             numbers = {"count": sum(found), "total": len(rows), "first": found.index(True), "max_length": max_length}
-            warnings.warn(words.format(**numbers), stacklevel=4)
+            warnings.warn(words.format(**numbers), stacklevel=3)
     known = {*REF_LOGPS} <= {*dataset.column_names} and len(columns) == 2
     ref_logps = zip(*(dataset[name] for name in REF_LOGPS)) if known else [None] * len(rows)
     return [
@@ -175,6 +175,15 @@ def precompute_ref_logps(
     return pairs
 
 
+def released(model: PreTrainedModel) -> PreTrainedModel:
+    """A copy without what TRL or accelerate may have set on the model, which ties a copy to the model's own weights."""
+    fresh = copy.deepcopy(model)
+    for module in fresh.modules():  # with an adapter, it is on the model in it
+        for mark in ("forward", "_original_forward", "_is_accelerate_prepared"):
+            vars(module).pop(mark, None)
+    return fresh
+
+
 def train(model, tokenizer, rows: list[Row | None], args, peft_config, objective, per_token=False) -> Run:
     """Train a copy of `model`, which is also the reference, and leave `model` as it was."""
     if peft_config is None and model.dtype != torch.float32:
@@ -188,17 +197,19 @@ def train(model, tokenizer, rows: list[Row | None], args, peft_config, objective
     args.logging_nan_inf_filter = False  # a NaN is an error, never a 0.0
     args.disable_tqdm = True  # SHOW_PROGRESS draws
     args._n_gpu = min(1, args.n_gpu)  # on several, the Trainer would split batches; tools/train.py is for these
-    reference = model if model.device == args.device else copy.deepcopy(model).to(args.device)
+    marked = any("forward" in vars(module) for module in model.modules())
+    reference = released(model).to(args.device) if marked or model.device != args.device else model
 
     def policy() -> PreTrainedModel:
         set_seed(args.seed)
-        fresh = copy.deepcopy(model)
+        fresh = released(model)
         return get_peft_model(fresh, copy.deepcopy(peft_config)) if peft_config else fresh  # PEFT fills a config in
 
     rows, trained = [row for row in rows if row], policy()
-    for module in trained.modules():
-        if isinstance(module, torch.nn.Dropout) and not per_token:
-            module.p = 0.0  # as TRL: policy and reference must agree at first
+    for module in trained.modules() if not per_token else ():  # as TRL: policy and reference must agree at first
+        for name in ("p", "attention_dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
     shown = [callback() for callback in SHOW_PROGRESS]
     with first_interrupt() as interrupt:
         trainer = PairTrainer(

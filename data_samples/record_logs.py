@@ -30,7 +30,7 @@ RUNS = {
     "F": {"max_steps": 80, "seed": 1},
 }
 #: Judged as they train: the lesson's settings, and those of its section 8.
-JUDGED = {"lr 2e-4": {"max_steps": 60}, "lr 3e-3": {"max_steps": 60, "learning_rate": 3e-3}}
+JUDGED = {"lr 1.5e-4": {"max_steps": 60}, "lr 3e-3": {"max_steps": 60, "learning_rate": 3e-3}}
 EVERY = 10
 
 

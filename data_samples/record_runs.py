@@ -28,6 +28,7 @@ from course_utils.world import Verdict  # noqa: E402
 
 LESSONS = {name: HERE.parent / "notebooks" / "en" / f"{name}_finetuning_example.ipynb" for name in ("dpo", "orpo")}
 SEEDS = (0, 1, 2)
+STEPS = {"dpo": "max_steps=150", "orpo": "max_steps=100"}  # as the lessons have it
 FORWARD_AND_BACKWARD, FORWARD = 6, 2  # FLOPs for each token and parameter
 
 
@@ -35,10 +36,17 @@ def run(lesson: str, seed: int, steps: int | None = None) -> dict:
     """Run a lesson's cells tagged `default-run` with another seed, or another number of steps; what they define."""
     os.chdir(LESSONS[lesson].parent)
     names = {"cu": cu, "setup": cu.start("en"), "loss": {"dpo": cu.dpo_loss, "orpo": cu.orpo_loss}[lesson]}
-    for cell in nbformat.read(LESSONS[lesson], as_version=4).cells:
-        if "default-run" in cell.metadata.get("tags", []):
-            source = cell.source.replace("seed = 0\n", f"seed = {seed}\n")
-            exec(source.replace("max_steps=100", f"max_steps={steps or 100}"), names)
+    cells = [
+        cell.source
+        for cell in nbformat.read(LESSONS[lesson], as_version=4).cells
+        if "default-run" in cell.metadata.get("tags", [])
+    ]
+    source = "\n".join(cells)
+    for old, new in (("seed = 0\n", f"seed = {seed}\n"), (STEPS[lesson], f"max_steps={steps}" if steps else STEPS[lesson])):
+        if source.count(old) != 1:
+            raise ValueError(f"{lesson}: expected {old!r} once in the cells tagged default-run")
+        source = source.replace(old, new)
+    exec(source, names)
     return names
 
 
@@ -98,7 +106,7 @@ def main() -> None:
                     "peak memory, MB": round(one["memory"]),
                     "models in training": one["models"],
                     "stages": one["stages"],
-                    "steps": steps if lesson == "orpo" else 140,
+                    "steps": steps if lesson == "orpo" else 190,
                 }
             )
         wins[f"seed {seed}"] = cu.win_rate(verdicts["orpo"], verdicts["dpo"])

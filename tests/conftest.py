@@ -4,7 +4,7 @@ import course_utils as cu
 from course_utils.i18n import set_language
 
 #: What takes minutes comes first, so that two workers end at the same time.
-SLOW = ("notebooks/", "solutions", "browser", "default_run", "hub", "launch")
+SLOW = ("notebooks/", "solutions", "browser", "default_run", "hub", "several_processes")
 
 
 def pytest_collection_modifyitems(items):

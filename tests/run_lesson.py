@@ -6,33 +6,28 @@ rows and prompts. Ends with one JSON line: what the set-up was, and the first lo
 
 import json
 import os
-import re
 import sys
+from importlib import import_module
 from pathlib import Path
 
 os.environ["MPLBACKEND"] = "Agg"
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-import matplotlib.pyplot as plt  # noqa: E402
-from test_solutions import SHORTER, code_cells  # noqa: E402
-
-import course_utils as cu  # noqa: E402
+import shorter  # noqa: E402
+from test_solutions import code_cells  # noqa: E402
 
 
 def main(lang: str, name: str) -> None:
-    start = sys.modules["course_utils.start"]
+    start = import_module("course_utils.start")
     start.ROWS, start.STEP = 420, 4
     for settings in start.REAL.values():
         settings |= {"max_steps": 3, "warmup_steps": 1}
-    cu.show = plt.close
+    shorter.shorten()
     os.chdir(ROOT / "notebooks" / lang)
     names = {"display": lambda *shown: None}
     for cell in code_cells(lang, name):
         source = cell.source.replace(f'cu.start(lang="{lang}")', f'cu.start(lang="{lang}", hub=True)')
-        source = source.replace("limit=setup.held_out", "limit=20")
-        for pattern, shorter in SHORTER:
-            source = re.sub(pattern, shorter, source, flags=re.MULTILINE)
         exec(compile(source, f"{name}:{cell.id}", "exec"), names)
         print("ran", cell.id, flush=True)
     setup, run = names["setup"], names.get("dpo") or names["orpo"]

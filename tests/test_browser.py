@@ -4,7 +4,6 @@ Trainings are shorter here, and few prompts are answered: what is tested is what
 A picture of each lesson goes to runs/browser.
 """
 
-import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,8 +11,9 @@ from types import SimpleNamespace
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
-from test_notebooks import ALL, ROOT
-from test_solutions import KEPT, SHORTER
+from shorter import in_every_kernel
+from test_notebooks import ROOT
+from test_solutions import ALL
 
 HOW = "no {}: the lessons are not tested in a real browser; {}"
 pytest.importorskip("playwright", reason=HOW.format("Playwright", "pip install -r requirements.txt"))
@@ -48,7 +48,7 @@ w.VBox([slider, text])
 
 
 def copy_of_the_course(root: Path) -> None:
-    """The lessons without outputs and with short trainings, beside the course they import."""
+    """The lessons without outputs, beside the course they import."""
     for name in ("course_utils", "data_samples", "translations"):
         (root / name).symlink_to(ROOT.parent / name)
     shutil.copytree(ROOT, root / "notebooks", ignore=shutil.ignore_patterns("runs", ".ipynb_checkpoints"))
@@ -57,8 +57,6 @@ def copy_of_the_course(root: Path) -> None:
         for cell in lesson.cells:
             if cell.cell_type == "code":
                 cell.outputs, cell.execution_count = [], None
-                for pattern, shorter in KEPT["dpo"] + SHORTER:
-                    cell.source = re.sub(pattern, shorter, cell.source, flags=re.MULTILINE)
         nbformat.write(lesson, root / "notebooks" / lang / name)
 
 
@@ -66,6 +64,7 @@ def copy_of_the_course(root: Path) -> None:
 def lab(tmp_path_factory):
     root, home = tmp_path_factory.mktemp("course"), tmp_path_factory.mktemp("home")
     copy_of_the_course(root)
+    in_every_kernel(home / "ipythondir", ROOT.parent)
     PICTURES.mkdir(parents=True, exist_ok=True)
     with jupyterlab(root, home) as url, chromium() as browser:
         yield SimpleNamespace(root=root, url=url, browser=browser)

@@ -213,8 +213,8 @@ def test_trainers_take_the_output_unchanged(small, tmp_path, monkeypatch, name):
     if name == "dpo":
         trainer_class, config = DPOTrainer, DPOConfig
     else:
-        from trl.experimental.orpo import ORPOConfig as config
-        from trl.experimental.orpo import ORPOTrainer as trainer_class
+        orpo = pytest.importorskip("trl.experimental.orpo", exc_type=ImportError)
+        trainer_class, config = orpo.ORPOTrainer, orpo.ORPOConfig
     model, tokenizer = small
     data, _ = cu.load_preferences(write(tmp_path / "own.csv", TABLE.to_csv(index=False)))
     args = config(

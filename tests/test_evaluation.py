@@ -3,7 +3,7 @@ import math
 
 import pytest
 import torch
-from trl import DPOConfig
+from transformers import TrainingArguments
 
 import course_utils as cu
 from course_utils.evaluation import answer_logps
@@ -81,7 +81,7 @@ def test_what_the_judge_does_not_know_is_said_to_be_unjudged(held_out):
 def test_reward_accuracy_is_of_the_pairs_that_moved_the_right_way(small, pairs, setup):
     model, tokenizer = small
     few = pairs.select(range(8))
-    args = DPOConfig(learning_rate=1e-3, max_steps=8, per_device_train_batch_size=8, **setup.training_args)
+    args = TrainingArguments(learning_rate=1e-3, max_steps=8, per_device_train_batch_size=8, **setup.training_args)
     moved = cu.train_dpo(model, tokenizer, few, args).model
     swapped = few.rename_columns({"chosen": "rejected", "rejected": "chosen"})
     assert cu.reward_accuracy(model, model, tokenizer, few) == 0
@@ -89,10 +89,10 @@ def test_reward_accuracy_is_of_the_pairs_that_moved_the_right_way(small, pairs, 
     assert cu.reward_accuracy(moved, model, tokenizer, swapped) == 0
 
 
-def test_log_probabilities_of_answers_are_those_that_trl_logs(small, pairs, setup):
+def test_log_probabilities_of_answers_are_those_that_a_training_logs(small, pairs, setup):
     model, tokenizer = small
     few = pairs.select(range(8))
-    args = DPOConfig(learning_rate=0.0, max_steps=1, per_device_train_batch_size=8, **setup.training_args)
+    args = TrainingArguments(learning_rate=0.0, max_steps=1, per_device_train_batch_size=8, **setup.training_args)
     logged = cu.train_dpo(model, tokenizer, few, args).log[0]
     for side in ("chosen", "rejected"):
         ours = answer_logps(model, tokenizer, few["prompt"], few[side]).mean().item()

@@ -1,38 +1,24 @@
-"""Each lesson with the solutions filled in runs through, in every language, and every check passes.
+"""Each lesson with the solutions filled in runs through, and every check passes.
 
-The cells run in this process, one after the other, with shorter trainings and answers and fewer prompts: what is
-tested is that the solutions fit the lesson around them, not how good the models become.
+The cells run in this process, one after the other, made shorter by shorter.py.
 """
 
 import json
 import re
 import sys
 
-import matplotlib.pyplot as plt
 import nbformat
 import pytest
-from test_notebooks import LANGUAGES, LESSONS, ROOT
+import shorter
+from test_notebooks import ALL as EVERY
+from test_notebooks import LESSONS, ROOT
 
 import course_utils as cu
 from course_utils.exercises import EXERCISES
 
 CHECK = re.compile(r'^(?:verdict = )?cu\.ex\("([\w.]+)"\)\.check\((\w+)\)$', re.MULTILINE)
-SHORTER = [
-    (r"max_steps=\d\d+\b", "max_steps=3"),
-    (r"\(0\.0, 0\.1, 1\.0, 10\.0\)", "(0.0, 1.0)"),
-    (r"limit=setup.rows\b", "limit=setup.rows or 250"),
-    (r"range\(400\)", "range(40)"),
-    (r"range\((60|100)\)", "range(10)"),
-    (r"\bwarmup_steps=\d+", "warmup_steps=1"),
-    (r"^some = prompts\[:\d+\]$", "some = prompts[:10]"),
-    (r"cu\.generate\(([\w.]+, tokenizer, \w+)", r"cu.generate(\1, max_new_tokens=24"),
-]
-#: A margin must grow on a learner's own pairs; a match needs steps enough to be at equal compute, and 100 prompts.
-KEPT = {
-    "dpo": [(r"max_steps=20, warmup_steps=2\)\)", "max_steps=+9))"), (r"^prompts = list\(.*", r"\g<0>[:20]")],
-    "orpo": [(r"max_steps=(100|80)\b", "max_steps=+16"), (r"^prompts = list\(.*", r"\g<0>[:100]")],
-}
-ALL = [(lang, name) for lang in LANGUAGES for name in LESSONS]
+#: One language each: the cells of both are the same, byte for byte.
+ALL = [("en", "dpo_finetuning_example.ipynb"), ("vi", "orpo_finetuning_example.ipynb")]
 
 
 def code_cells(lang, name):
@@ -46,7 +32,7 @@ def test_every_exercise_of_a_lesson_stands_in_it_once(name):
     assert sorted(asked) == sorted(one for one in EXERCISES if one.startswith(prefix))
 
 
-@pytest.mark.parametrize(("lang", "name"), ALL)
+@pytest.mark.parametrize(("lang", "name"), EVERY)
 def test_untouched_exercises_say_so_in_the_committed_outputs(lang, name):
     for cell in code_cells(lang, name):
         if CHECK.search(cell.source):
@@ -58,7 +44,7 @@ def test_the_lesson_with_its_solutions_filled_in_passes_every_check(lang, name, 
     monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path))
     monkeypatch.chdir(ROOT / lang)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(cu, "show", plt.close)
+    shorter.shorten(monkeypatch.setattr)
     results = {}
 
     def check(exercise, answer):
@@ -71,8 +57,6 @@ def test_the_lesson_with_its_solutions_filled_in_passes_every_check(lang, name, 
         if asked := CHECK.search(source):
             code = cu.ex(asked[1]).solution().code
             source = f'{code}\n\nverdict = check_exercise("{asked[1]}", {asked[2]}){source[asked.end() :]}'
-        for pattern, shorter in KEPT[name.partition("_")[0]] + SHORTER:
-            source = re.sub(pattern, shorter, source, flags=re.MULTILINE)
         exec(compile(source, f"{name}:{cell.id}", "exec"), names)
     assert {exercise: result.text for exercise, result in results.items() if result.outcome != "pass"} == {}
     assert len(results) >= 6

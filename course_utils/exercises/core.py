@@ -22,6 +22,7 @@ import torch
 
 from ..i18n import _, language
 from . import progress
+from .codes import TIERS, tier_of
 
 TIME_LIMIT = 10.0  # seconds for one call of a learner's function
 SIGNS = {"pass": "✓", "fail": "✗", "error": "✗", "todo": "○"}
@@ -83,7 +84,6 @@ class Exercise:
     """One exercise. `model_answer` is the solution's source, and `why` the line below it."""
 
     name: str
-    tier: str
     model_answer: str
     why: str
     hints: tuple[str, str, str]
@@ -91,10 +91,10 @@ class Exercise:
     hints_shown: int = field(default=0, init=False)
 
     def __repr__(self) -> str:
-        return f"{progress.TIERS[self.tier]} {self.name}: .check(answer) · .hint() · .solution()"
+        return f"{TIERS[tier_of(self.name)]} {self.name}: .check(answer) · .hint() · .solution()"
 
     def title(self, words: str) -> str:
-        return f"{progress.TIERS[self.tier]} {self.name}: {words}"
+        return f"{TIERS[tier_of(self.name)]} {self.name}: {words}"
 
     def diagnose(self, answer) -> str:
         """The words for a right answer; raises Found for any other."""

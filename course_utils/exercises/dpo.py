@@ -60,7 +60,6 @@ def with_marker(text):
 
 SPLIT_DIALOGUE = FunctionExercise(
     "dpo.split_dialogue",
-    "turtle",
     inspect.getsource(split_dialogue),
     N_("A capturing group in re.split keeps the speakers, and the two line breaks make a marker of a mere word."),
     (
@@ -159,7 +158,6 @@ def label_counts(labels):
 
 SEQUENCE_LOGPS = FunctionExercise(
     "dpo.sequence_logps",
-    "turtle",
     inspect.getsource(sequence_logps),
     N_(
         "Position t predicts token t + 1; the log-probability of an answer is the sum over its tokens, and of them only."
@@ -334,7 +332,6 @@ ADDED = N_("You add the two rewards. A margin is the lead of one over the other.
 
 REWARD_MARGIN = FunctionExercise(
     "dpo.reward_margin",
-    "turtle",
     inspect.getsource(reward_margin),
     N_("Each reward is β times a log-ratio of policy to reference for one answer; the margin is chosen less rejected."),
     (
@@ -381,7 +378,6 @@ REWARD_MARGIN = FunctionExercise(
 
 LOSS = FunctionExercise(
     "dpo.loss",
-    "turtle",
     inspect.getsource(dpo_loss),
     N_(
         "Eq. 7: the negative log of the probability that the chosen answer wins. F.logsigmoid keeps huge margins finite."
@@ -502,7 +498,6 @@ def shares(ours, theirs):
 
 WIN_RATE = FunctionExercise(
     "dpo.win_rate",
-    "dog",
     inspect.getsource(win_rate),
     N_("Pair by pair: a win counts 1, a tie one half, a loss 0. So the two sides' win rates add up to 1."),
     (
@@ -620,7 +615,6 @@ class DiagnoseRun(FunctionExercise):
 
 DIAGNOSE_RUN = DiagnoseRun(
     "dpo.diagnose_run",
-    "dog",
     inspect.getsource(diagnose_run),
     N_("In a ruined run the chosen answers' reward plunges together with the rejected ones'; margin, loss and accuracy look as good as in a sound one."),
     (
@@ -685,7 +679,6 @@ class OwnDataset(Exercise):
 
 OWN_DATASET = OwnDataset(
     "dpo.own_dataset",
-    "dog",
     '''import pandas as pd
 
 table = pd.read_csv(own_file)
@@ -767,7 +760,6 @@ class ScaleUp(Exercise):
 
 SCALE_UP = ScaleUp(
     "dpo.scale_up",
-    "lion",
     '''some_test = test.select(range(60))
 my_models = ["small", "large"]
 my_data = {"bundled": (pairs, some_test), "own": (own, some_test)}

@@ -44,7 +44,6 @@ def naive_ratio(c, r):
 
 LOG_ODDS = FunctionExercise(
     "orpo.log_odds",
-    "turtle",
     inspect.getsource(log_odds),
     N_("log P - log(1 - P), with 1 - P computed as -expm1(log P), which keeps its digits when P is close to 1."),
     (
@@ -148,7 +147,6 @@ def swapped_loss(nll, chosen, rejected, lam):
 
 LOG_ODDS_RATIO = FunctionExercise(
     "orpo.log_odds_ratio",
-    "turtle",
     inspect.getsource(log_odds_ratio),
     N_("The log of a quotient of odds is the difference of the two log odds, chosen less rejected."),
     (
@@ -194,7 +192,6 @@ LOG_ODDS_RATIO = FunctionExercise(
 
 DELTA = FunctionExercise(
     "orpo.delta",
-    "dog",
     inspect.getsource(delta),
     N_("1 / (1 + OR) is σ(-log OR): the weight of a pair, one half at equal odds, near 1 when it is ranked wrongly."),
     (
@@ -236,7 +233,6 @@ DELTA = FunctionExercise(
 
 LOSS = FunctionExercise(
     "orpo.loss",
-    "turtle",
     inspect.getsource(orpo_loss),
     N_("Eqs. 6 and 7: the NLL, plus λ times the negative log-sigmoid of the log odds ratio."),
     (
@@ -363,7 +359,6 @@ class LossWeights(Exercise):
 
 LOSS_WEIGHTS = LossWeights(
     "orpo.loss_weights",
-    "dog",
     '''my_rows = {}
 for weight in (0.0, 0.1, 0.3, 1.0, 3.0):
     run = cu.train_orpo(base, tokenizer, some_pairs, short_args, lam=weight)
@@ -433,7 +428,6 @@ class VersusDpo(Exercise):
 
 VERSUS_DPO = VersusDpo(
     "orpo.versus_dpo",
-    "lion",
     '''from datasets import load_dataset
 
 same = {"per_device_train_batch_size": 8, "seed": seed, **setup.training_args}

@@ -1,23 +1,18 @@
 """A learner's progress: one file of their own, and a short code to carry it to another machine or to a teacher.
 
 The file is `progress.json` in the folder that COURSE_PROGRESS names, else in `.preference_course` in the home folder;
-never in the course's own folder. A teacher reads a class's codes, one "name code" a line, with
-`python -m course_utils.exercises codes.txt`.
+never in the course's own folder. A teacher reads a class's codes with `python tools/class_progress.py codes.txt`.
 """
 
 import html
 import json
 import os
-import sys
-import zlib
 from pathlib import Path
 
 import pandas as pd
 
 from ..i18n import _
-
-TIERS = {"turtle": "🐢", "dog": "🐕", "lion": "🦁"}
-LETTERS = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"  # 32 that are hard to mistake: no 0, 1, I, O
+from .codes import BITS, TIERS, decode, encode, tier_of
 
 
 def file() -> Path:
@@ -51,50 +46,19 @@ def write(found: dict[str, str]) -> None:
         )
 
 
-def bits() -> dict[str, int]:
-    """The bit of each exercise in a code: 16 a lesson. New exercises go to the end of a lesson's list."""
-    from . import LESSONS
-
-    return {one.name: 1 << (16 * number + i) for number, lesson in enumerate(LESSONS) for i, one in enumerate(lesson)}
-
-
-def encode(passed: set[str]) -> str:
-    """A short code for the exercises that were passed, with a check sum."""
-    total = sum(bit for name, bit in bits().items() if name in passed)
-    number = total << 20 | zlib.crc32(str(total).encode()) & 0xFFFFF
-    code = ""
-    while number:
-        number, digit = divmod(number, 32)
-        code = LETTERS[digit] + code
-    return "-".join(code[i : i + 4] for i in range(0, len(code), 4))
-
-
-def decode(code: str) -> set[str]:
-    """The exercises that a code says were passed; ValueError for a code with a slip in it."""
-    number = 0
-    for letter in code.strip().upper().replace("-", ""):
-        number = number * 32 + LETTERS.find(letter) if letter in LETTERS else -1 << 60
-    total = number >> 20
-    if total < 0 or number & 0xFFFFF != zlib.crc32(str(total).encode()) & 0xFFFFF or total & ~sum(bits().values()):
-        raise ValueError(_("{code!r} is no code of this course; copy it again from cu.progress()").format(code=code))
-    return {name for name, bit in bits().items() if total & bit}
-
-
 class Table:
     """Progress by tier, and the code that carries it."""
 
     def __init__(self, found: dict[str, str]):
-        from . import EXERCISES
-
         words = {"pass": _("✓ passed"), "tried": _("✗ tried"), None: _("○ not tried yet")}
-        rows = [(TIERS[one.tier], name, words[found.get(name)]) for name, one in EXERCISES.items()]
+        rows = [(TIERS[tier_of(name)], name, words[found.get(name)]) for name in BITS]
         self.frame = pd.DataFrame(rows, columns=[_("tier"), _("exercise"), _("state")])
         passed = {name for name, state in found.items() if state == "pass"}
-        self.code = encode(passed & EXERCISES.keys())
+        self.code = encode(passed)
         self.sums = " · ".join(
             f"{sign} {sum(name in passed for name in group)} / {len(group)}"
             for tier, sign in TIERS.items()
-            if (group := [name for name, one in EXERCISES.items() if one.tier == tier])
+            if (group := [name for name in BITS if tier_of(name) == tier])
         )
 
     def tail(self) -> str:
@@ -113,21 +77,10 @@ def progress(code: str | None = None) -> Table:
     """Your exercises so far; with a code from another machine, both together."""
     found = read()
     if code:
-        found |= dict.fromkeys(decode(code), "pass")
+        if (passed := decode(code)) is None:
+            raise ValueError(
+                _("{code!r} is no code of this course; copy it again from cu.progress()").format(code=code)
+            )
+        found |= dict.fromkeys(passed, "pass")
         write(found)
     return Table(found)
-
-
-def main(path: str) -> None:
-    """Print a class's progress as CSV: a row a learner, 1 for each exercise that was passed."""
-    rows = {}
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8-sig").splitlines(), 1):
-        if line.strip():
-            who, _space, code = line.strip().rpartition(" ")
-            try:
-                passed = decode(code)
-            except ValueError as error:
-                print(f"{path}, line {number}: {error}", file=sys.stderr)
-                continue
-            rows[who.strip() or str(number)] = {name: int(name in passed) for name in bits()} | {"sum": len(passed)}
-    print(pd.DataFrame(rows).T.rename_axis("name").to_csv(), end="")
