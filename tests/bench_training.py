@@ -1,141 +1,200 @@
-"""`make bench`: steps a second of the course's trainer and of stock TRL, side by side in one run.
+"""`make bench`: training steps a second, the course's trainer beside stock TRL, in one run on the CPU.
 
-Two sizes: the bundled small model on the bundled pairs, and a model with SmolLM2-135M's shapes and random weights on
-rows of HH-RLHF's lengths. What is timed begins after the first step; ours and TRL's take turns, and the median counts.
+The same rows, optimizer and rates for all. TRL is taken as it comes, but for bf16 and gradient checkpointing, which
+would slow it down here. In the order "random" both read the same rows in the same order, and the bench stops if their
+first log-probabilities differ. "by length" is the order of the lessons.
+
+Each run is one epoch. The trainers take turns, several rounds of them; the median of each step's times counts, so that
+a busy machine does not decide. Set-up is not measured: neither copies and tokenization, nor a first, short run of each.
 """
 
 import copy
-import itertools
 import os
 import random
 import statistics
-import sys
 import time
-from pathlib import Path
+from collections.abc import Callable
 
-os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
-sys.path.insert(0, str(Path(__file__).parents[1]))
+os.environ |= {"TRL_EXPERIMENTAL_SILENCE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"}
 
-import torch  # noqa: E402
-from datasets import Dataset  # noqa: E402
-from tokenizers import Tokenizer, models, pre_tokenizers  # noqa: E402
-from transformers import (  # noqa: E402
-    AutoModelForCausalLM,
+import datasets
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
     LlamaConfig,
+    LlamaForCausalLM,
     PreTrainedTokenizerFast,
+    PrinterCallback,
     TrainerCallback,
     TrainingArguments,
+    logging,
 )
-from trl import DPOConfig, DPOTrainer  # noqa: E402
+from trl import DPOConfig, DPOTrainer
 
-import course_utils as cu  # noqa: E402
-from course_utils import trainer  # noqa: E402
+import course_utils as cu
 
 try:
     from trl.experimental.orpo import ORPOConfig, ORPOTrainer
-except ImportError:
+except ImportError:  # experimental parts of TRL may go in any release
     ORPOTrainer = None
 
-ROUNDS = 3
+BETA = 0.1
+TEMPLATE = (
+    "{% for m in messages %}<{{ m.role }}> {{ m.content }} <end> {% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
 
 
 class Clock(TrainerCallback):
-    """Seconds a step, from the end of the first step to the end of the last."""
+    """Seconds of each step, from the end of the one before; the first from its own begin."""
 
-    found: list[float] = []  # noqa: RUF012
+    def __init__(self):
+        self.ticks = []
 
-    def on_step_end(self, args, state, control, **kwargs):
-        now = time.perf_counter()
-        if state.global_step == 1:
-            self.start = now
-        elif state.global_step == state.max_steps:
-            Clock.found.append((now - self.start) / (state.max_steps - 1))
+    def on_step_begin(self, *_args, **_more):
+        self.ticks = self.ticks or [time.perf_counter()]
+
+    def on_step_end(self, *_args, **_more):
+        self.ticks.append(time.perf_counter())
 
     def close(self):
-        """Part of what the course's trainer asks of a callback."""
+        """What `SHOW_PROGRESS` asks for."""
+
+    @property
+    def seconds(self) -> list[float]:
+        return [end - start for start, end in zip(self.ticks, self.ticks[1:])]
 
 
-def seconds_ours(method, model, tokenizer, pairs, settings):
-    train = {"dpo": cu.train_dpo, "orpo": cu.train_orpo}[method]
-    train(model, tokenizer, pairs, TrainingArguments(**settings))
-    return Clock.found.pop()
+def ours(train: Callable, setup, **settings) -> Callable:
+    """A run of the course's trainer, as the lessons call it, with other settings than theirs."""
+
+    def run(model, tokenizer, pairs, common, clock):
+        cu.SHOW_PROGRESS[:] = [lambda: clock]
+        args = TrainingArguments(**{**setup.training_args, **common, **settings})
+        return train(model, tokenizer, pairs, args, BETA).log
+
+    return run
 
 
-def seconds_trl(method, model, tokenizer, pairs, settings):
-    settings = settings | {"train_sampling_strategy": "random", "disable_tqdm": True}
-    common = {"train_dataset": pairs, "processing_class": tokenizer, "callbacks": [Clock()]}
-    if method == "dpo":
-        args = DPOConfig(**settings)
-        DPOTrainer(model=copy.deepcopy(model), ref_model=copy.deepcopy(model), args=args, **common).train()
-    else:
-        args = ORPOConfig(**settings, remove_unused_columns=False)
-        ORPOTrainer(model=copy.deepcopy(model), args=args, **common).train()
-    return Clock.found.pop()
+def stock(trainer: type, config: type, bf16: bool = False) -> Callable:
+    """A run of TRL's trainer, as its documentation calls it."""
 
-
-def like_smollm2() -> tuple:
-    """A model with SmolLM2-135M's shapes, a tokenizer of as many words, and pairs of HH-RLHF's lengths."""
-    words = 49_152
-    config = LlamaConfig(
-        vocab_size=words, hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9,
-        num_key_value_heads=3, max_position_embeddings=8192, tie_word_embeddings=True, bos_token_id=1, eos_token_id=2,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    inner = Tokenizer(models.WordLevel({f"w{i}": i for i in range(words)}, unk_token="w0"))
-    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="w3", eos_token="w2", model_max_length=256)
-    tokenizer.chat_template = (
-        "{% for m in messages %}w4 {{ m.content }} w2 {% endfor %}{% if add_generation_prompt %}w4 {% endif %}"
-    )
-    rng = random.Random(0)
-
-    def text(mean):
-        return " ".join(
-            f"w{rng.randrange(5, words)}" for _ in range(min(110, max(4, round(rng.gammavariate(2, mean / 2)))))
+    def run(model, tokenizer, pairs, common, clock):
+        plain = {"use_cpu": True, "gradient_checkpointing": False, "dataloader_pin_memory": False}
+        logs = {"report_to": "none", "logging_steps": 1, "save_strategy": "no", "disable_tqdm": True}
+        args = config(beta=BETA, bf16=bf16, output_dir="runs", **plain, **logs, **common)
+        reference = {"ref_model": copy.deepcopy(model)} if trainer is DPOTrainer else {}
+        made = trainer(
+            copy.deepcopy(model), args=args, train_dataset=pairs, processing_class=tokenizer, callbacks=[clock], **reference
         )
+        made.remove_callback(PrinterCallback)
+        made.train()
+        return made.state.log_history
 
-    rows = [
-        {"prompt": [{"role": "user", "content": text(92)}], "chosen": [{"role": "assistant", "content": text(31)}],
-         "rejected": [{"role": "assistant", "content": text(37)}]}
-        for _ in range(200)
-    ]  # fmt: skip
-    return AutoModelForCausalLM.from_config(config), tokenizer, Dataset.from_list(rows)
+    return run
+
+
+def compare(title: str, model, tokenizer, pairs, common: dict, contenders: dict[str, Callable], rounds: int) -> None:
+    """Print steps a second of each contender, and its ratio to the first one, stock TRL in fp32."""
+    steps = len(pairs) // common["per_device_train_batch_size"]
+    print(f"\n{title}: {steps} steps of {common['per_device_train_batch_size']} pairs, {rounds} rounds", flush=True)
+    firsts, seconds = {}, {name: [] for name in contenders}
+    for name, run in contenders.items():
+        log = run(model, tokenizer, pairs, common | {"max_steps": 1}, Clock())
+        firsts[name] = log[0]["logps/chosen"]
+    base, *others = contenders
+    for name in others:
+        tolerance = 1e-2 if "bf16" in name else 1e-4
+        if "by length" not in name and abs(firsts[name] - firsts[base]) > tolerance * abs(firsts[base]):
+            raise SystemExit(f"{name} reads other rows than {base}: log π {firsts[name]:.4f}, {firsts[base]:.4f}")
+    for number in range(rounds):
+        for name, run in contenders.items():
+            clock = Clock()
+            run(model, tokenizer, pairs, common | {"num_train_epochs": 1}, clock)
+            seconds[name].append(clock.seconds)
+            print(f"  round {number + 1}, {name}: {len(clock.seconds) / sum(clock.seconds):.2f} steps/s", flush=True)
+    total = {name: sum(map(statistics.median, zip(*runs))) for name, runs in seconds.items()}
+    for name in contenders:
+        print(f"{name:>24} {steps / total[name]:>8.2f} steps/s {total[base] / total[name]:>6.2f}×", flush=True)
+
+
+def made_up_model() -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
+    """SmolLM2-135M's shapes with random weights, and a tokenizer of as many words."""
+    words = ["<pad>", "<end>", "<user>", "<assistant>"]
+    words += [f"w{number}" for number in range(len(words), 49152)]
+    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<pad>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    config = LlamaConfig(
+        hidden_size=576,
+        intermediate_size=1536,
+        num_hidden_layers=30,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        vocab_size=len(words),
+        tie_word_embeddings=True,
+        max_position_embeddings=8192,
+        rope_parameters={"rope_type": "default", "rope_theta": 100000.0},
+        pad_token_id=0,
+        bos_token_id=None,
+        eos_token_id=1,
+    )
+    torch.manual_seed(0)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<end>", chat_template=TEMPLATE, model_max_length=256
+    )
+    return LlamaForCausalLM(config), fast
+
+
+def made_up_pairs(count: int) -> datasets.Dataset:
+    """Random words in the lengths of HH-RLHF's rows of up to 256 tokens: prompt 96, answers 33 and 39 on average."""
+    rng = random.Random(0)
+    rows = []
+    while len(rows) < count:
+        prompt, chosen, rejected = (round(mean * rng.lognormvariate(-0.18, 0.6)) for mean in (100, 35, 42))
+        if min(prompt, chosen, rejected) < 5 or prompt + max(chosen, rejected) > 256:
+            continue
+        words = [" ".join(f"w{rng.randrange(4, 49152)}" for _ in range(n)) for n in (prompt - 3, chosen - 1, rejected - 1)]
+        roles = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
+        rows.append({name: [{"role": role, "content": text}] for (name, role), text in zip(roles.items(), words)})
+    return datasets.Dataset.from_list(rows)
 
 
 def main() -> None:
-    trainer.SHOW_PROGRESS[:] = [Clock]
-    setup = cu.start("en")
-    able = getattr(torch.cpu, "get_capabilities", dict)()
-    bf16 = bool(able.get("avx512_bf16") or able.get("amx_bf16"))
-    bundled = (*cu.load_model("small"), cu.load_preferences(setup.preferences)[0])
-    cases = [("bundled small model", bundled, "dpo", 8, 21, [{}])]
-    if ORPOTrainer is None:
-        print("TRL has no ORPOTrainer any more: ORPO is not compared")
-    else:
-        cases.append(("bundled small model", bundled, "orpo", 8, 21, [{}]))
-    more = [{}, {"bf16": True}] if bf16 else [{}]
-    cases.append(("SmolLM2-135M's shapes", like_smollm2(), "dpo", 4, 3, more))
-    print(f"{torch.get_num_threads()} threads; steps a second, median of {ROUNDS}; TRL in float32, rows at random")
-    for name, (model, tokenizer, pairs), method, batch, steps, precisions in cases:
-        settings = {
-            **setup.training_args,
-            "max_steps": steps,
-            "per_device_train_batch_size": batch,
-            "learning_rate": 1e-6,
+    logging.set_verbosity_error()
+    setup = cu.start("en", device="cpu", precision="fp32", hub=False)
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+    model, tokenizer = cu.load_model("small")
+    pairs, _report = cu.load_preferences(setup.preferences, limit=240)
+    common = {"per_device_train_batch_size": 8, "learning_rate": 2e-4}
+    for method, train, rival in (
+        ("DPO", cu.train_dpo, stock(DPOTrainer, DPOConfig)),
+        ("ORPO", cu.train_orpo, ORPOTrainer and stock(ORPOTrainer, ORPOConfig)),
+    ):
+        if not rival:
+            print(f"\nbundled model, {method}: skipped, this TRL has no {method}Trainer")
+            continue
+        contenders = {
+            "stock TRL": rival,
+            "ours, random": ours(train, setup, train_sampling_strategy="random"),
+            "ours, by length": ours(train, setup),
         }
-        runs = {"TRL": (seconds_trl, settings)}
-        for extra in precisions:
-            label = "ours in bfloat16" if extra else "ours"
-            runs[label] = seconds_ours, settings | extra
-            if not extra:
-                runs["ours, rows at random"] = seconds_ours, settings | {"train_sampling_strategy": "random"}
-        taken = {label: [] for label in runs}
-        for _round, (label, (measure, args)) in itertools.product(range(ROUNDS), runs.items()):
-            taken[label].append(measure(method, model, tokenizer, pairs, args))
-        speed = {label: 1 / statistics.median(values) for label, values in taken.items()}
-        print(f"{name}, {method}, {batch} pairs a step")
-        for label, value in speed.items():
-            print(f"  {label:<22}{value:8.3f} steps/s  {value / speed['TRL']:5.2f}×")
+        compare(f"bundled model, {method}, fp32", model, tokenizer, pairs, common, contenders, rounds=3)
+
+    capable = torch.cpu.get_capabilities()
+    contenders = {
+        "stock TRL fp32": stock(DPOTrainer, DPOConfig),
+        "ours fp32, random": ours(cu.train_dpo, setup, train_sampling_strategy="random"),
+        "ours fp32, by length": ours(cu.train_dpo, setup),
+    }
+    if capable.get("avx512_bf16") or capable.get("amx_bf16"):  # elsewhere bf16 is slower than fp32
+        contenders |= {
+            "stock TRL bf16": stock(DPOTrainer, DPOConfig, bf16=True),
+            "ours bf16, random": ours(cu.train_dpo, setup, train_sampling_strategy="random", bf16=True),
+            "ours bf16, by length": ours(cu.train_dpo, setup, bf16=True),
+        }
+    common = {"per_device_train_batch_size": 4, "learning_rate": 5e-6}
+    title = "SmolLM2-135M's shapes, rows as long as HH-RLHF's, DPO"
+    compare(title, *made_up_model(), made_up_pairs(16), common, contenders, rounds=2)
 
 
 if __name__ == "__main__":
