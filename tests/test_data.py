@@ -11,9 +11,9 @@ from datasets import Dataset, DatasetDict
 from trl import DPOConfig, DPOTrainer
 
 import course_utils as cu
-from course_utils import sources
+from course_utils.data import sources
 from course_utils.i18n import set_language
-from course_utils.layouts import join_dialogue
+from course_utils.data.layouts import join_dialogue
 
 U, A = "\n\nHuman: ", "\n\nAssistant: "
 GOOD = {"prompt": "Nước sôi ở bao nhiêu độ?", "chosen": "Ở 100 °C, tại mực nước biển.", "rejected": "Không, cảm ơn!"}

@@ -25,7 +25,7 @@ from course_utils.exercises import EXERCISES, LESSONS, core, dpo, orpo
 from course_utils.exercises.core import FunctionExercise, same
 from course_utils.exercises.progress import decode, encode
 from course_utils.i18n import set_language
-from course_utils.report import Report
+from course_utils.data import Report
 from course_utils.world import Verdict
 
 FUNCTIONS = {name: one for name, one in EXERCISES.items() if isinstance(one, FunctionExercise)}

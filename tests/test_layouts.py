@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import course_utils as cu
-from course_utils.layouts import LAYOUTS, MARKER, join_dialogue, split_dialogue
+from course_utils.data.layouts import LAYOUTS, MARKER, join_dialogue, split_dialogue
 
 U, A = "\n\nHuman: ", "\n\nAssistant: "
 

@@ -1,9 +1,10 @@
-"""What became of the rows of a preference file: plain numbers, shown as a table in the learner's language."""
+"""For the learner who asks what became of the rows: plain numbers, shown as a table in the learner's language."""
 
 import html
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from .i18n import _, grouped
+from ..i18n import _, format_thousands
 
 
 def reason(key: str) -> tuple[str, str]:
@@ -17,8 +18,8 @@ def reason(key: str) -> tuple[str, str]:
         "empty_answer": (_("an answer is empty"), _("write the answer")),
         "histories_differ": (_("chosen and rejected answer different questions"), _("use one prompt for both")),
         "same_answers": (_("both answers are the same"), _("write a worse or a better one")),
-        "tie": (_("a tie: neither answer was preferred"), _("nothing to mend")),
-        "rank_tie": (_("all answers have the same rank"), _("nothing to mend")),
+        "tie": (_("a tie: neither answer was preferred"), _("nothing to fix")),
+        "rank_tie": (_("all answers have the same rank"), _("nothing to fix")),
         "scores_disagree": (_("the rejected answer has the higher score"), _("look which way the scores run")),
         "label": (_("the label is none that this layout knows"), _("look which labels the layout uses")),
         "unpaired": (_("one answer without a partner to the same prompt"), _("train with KTO, or add the partner")),
@@ -58,73 +59,61 @@ class Report:
     equal: int = 0
     unused: list[str] = field(default_factory=list)
 
+    def drop(self, reason: str, rows: list[int]) -> None:
+        """Count rows that make no pair."""
+        self.dropped.setdefault(reason, []).extend(rows)
+
     @property
     def length_bias(self) -> bool:
         """Whether one side is longer in at least 60% of the pairs that differ, by more than chance (sign test)."""
         differ, gap = self.longer + self.shorter, abs(self.longer - self.shorter)
         return gap >= 0.2 * differ and gap > 1.96 * differ**0.5
 
-    def lines(self) -> list[tuple[str, str, str]]:
+    def lines(self) -> Iterator[tuple[str, str, str]]:
         """The report as (what, how many, note); what deserves a look begins with ⚠."""
-        first = _("first: row {row}")
-        look = [
-            (self.duplicates, _("the same pair again"), _("keep one of each")),
-            (self.contradictions, _("the opposite of an earlier pair"), _("decide which is right")),
-            (
-                self.leaked,
-                _("prompt also in “{other}”").format(other=self.other),
-                _("take it out of one, or the test is no test"),
-            ),
-            (
-                self.cut,
-                _("longer than max_length={max_length} tokens").format(max_length=self.max_length),
-                _("the trainer cuts the end of the answer"),
-            ),
-        ]
-        shares = [f"{n / max(self.kept, 1):.0%}" for n in (self.longer, self.shorter)]
-        return [
-            (_("read"), grouped(self.read), _("layout: {layout}").format(layout=self.layout)),
-            *(
-                (
-                    _("dropped: {reason}").format(reason=reason(key)[0]),
-                    grouped(len(rows)),
-                    f"{first.format(row=rows[0])}; {reason(key)[1]}",
-                )
-                for key, rows in self.dropped.items()
-            ),
-            *([(_("joined to another row as its pair"), grouped(self.joined), "")] if self.joined else []),
-            (_("kept"), grouped(self.kept), ""),
-            *(
-                ("⚠ " + what, grouped(len(rows)), f"{first.format(row=rows[0])}; {advice}")
-                for rows, what, advice in look
-                if rows
-            ),
-            (
-                "⚠ " * self.length_bias + _("length of chosen / rejected"),
-                f"{grouped(round(self.chosen_length))} / {grouped(round(self.rejected_length))}",
-                _("median, characters; chosen is longer in {longer}, shorter in {shorter} of the pairs").format(
-                    longer=shares[0], shorter=shares[1]
-                ),
-            ),
-            *([("⚠ " + _("prompts not compared"), "", self.not_compared)] if self.not_compared else []),
-            *([(_("columns not used"), f"{len(self.unused)}", ", ".join(self.unused))] if self.unused else []),
-        ]
+
+        def line(what: str, rows: list[int], advice: str) -> tuple[str, str, str]:
+            return what, format_thousands(len(rows)), _("first: row {row}").format(row=rows[0]) + f"; {advice}"
+
+        yield _("read"), format_thousands(self.read), _("layout: {layout}").format(layout=self.layout)
+        for key, rows in self.dropped.items():
+            yield line(_("dropped: {reason}").format(reason=reason(key)[0]), rows, reason(key)[1])
+        if self.joined:
+            yield _("joined to another row as its pair"), format_thousands(self.joined), ""
+        yield _("kept"), format_thousands(self.kept), ""
+        too_long = _("longer than max_length={max_length} tokens").format(max_length=self.max_length)
+        also = _("prompt also in “{other}”").format(other=self.other)
+        for what, rows, advice in (
+            (_("the same pair again"), self.duplicates, _("keep one of each")),
+            (_("the opposite of an earlier pair"), self.contradictions, _("decide which is right")),
+            (also, self.leaked, _("take it out of one, or the test is no test")),
+            (too_long, self.cut, _("the trainer cuts the end of the answer")),
+        ):
+            if rows:
+                yield line("⚠ " + what, rows, advice)
+        note = _("median, characters; chosen is longer in {longer}, shorter in {shorter} of the pairs")
+        longer, shorter = (f"{count / max(self.kept, 1):.0%}" for count in (self.longer, self.shorter))
+        medians = (format_thousands(round(length)) for length in (self.chosen_length, self.rejected_length))
+        what = "⚠ " * self.length_bias + _("length of chosen / rejected")
+        yield what, " / ".join(medians), note.format(longer=longer, shorter=shorter)
+        if self.not_compared:
+            yield "⚠ " + _("prompts not compared"), "", self.not_compared
+        if self.unused:
+            yield _("columns not used"), str(len(self.unused)), ", ".join(self.unused)
 
     def __str__(self) -> str:
-        lines = self.lines()
+        lines = list(self.lines())
         width = max(len(count) for _what, count, _note in lines)
         return "\n".join(f"{count:>{width}}  {what}{note and f' ({note})'}" for what, count, note in lines)
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        left = "style='text-align:left'"
+        left, name = "style='text-align:left'", html.escape(self.source)
+        titles = _("rows of {name}").format(name=name), _("how many"), _("note")
+        head = "".join(f"<th scope='col'>{title}</th>" for title in titles)
         rows = "".join(
-            f"<tr><th scope='row' {left}>{html.escape(what)}</th><td>{count}</td>"
-            f"<td {left}>{html.escape(note)}</td></tr>"
+            f"<tr><th scope='row' {left}>{html.escape(what)}</th><td>{count}</td><td {left}>{html.escape(note)}</td></tr>"
             for what, count, note in self.lines()
         )
-        head = "".join(f"<th scope='col'>{text}</th>" for text in (_("rows of {name}"), _("how many"), _("note")))
-        return (
-            f"<table><thead><tr>{head.format(name=html.escape(self.source))}</tr></thead><tbody>{rows}</tbody></table>"
-        )
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
