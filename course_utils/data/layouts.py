@@ -1,12 +1,13 @@
 """For the learner whose data look different: the layouts there are, and the dialogues that a row of each becomes.
 
-A dialogue is a list of `{"role", "content"}` messages that ends in an answer. Most layouts differ from another in the
-names of their columns, and are one line of LAYOUTS; for any other write a short function. Add a row to the tests.
+A dialogue is a list of `{"role", "content"}` messages that ends in an answer. Where your columns differ in their names
+alone, a line in LAYOUTS is enough; else write a short function for it too. Add a row to the tests.
 """
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 Dialogue = list[dict]
 Dialogues = tuple[Dialogue | None, Dialogue | None]  # the chosen and the rejected one; None if a row has not both
@@ -17,15 +18,6 @@ MARKER = re.compile(r"\n\n(Human|Assistant):(?: |\Z)")  # a transcript may end w
 
 class InvalidRow(ValueError):
     """Why a row is no preference pair: a key of `course_utils.data.report.reason`."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """needs: the columns it reads, and the kinds of cell each may hold. optional: columns it reads if they are there."""
-
-    needs: dict[str, str]
-    optional: tuple[str, ...]
-    read: Callable[[dict], Dialogues]
 
 
 def split_dialogue(text: str) -> Dialogue:
@@ -46,169 +38,146 @@ def join_dialogue(messages: Dialogue) -> str:
     return "".join(f"\n\n{speakers[m['role']]}: {m['content']}" for m in messages)
 
 
-def as_messages(cell, role: str, kinds: str = "text") -> Dialogue:
-    """The messages of a cell of such kinds; a text is one message, said by `role`."""
-    if kinds == "transcript":
-        messages = split_dialogue(cell)  # a prompt's may end where the answer would begin
-        return messages[:-1] if role == "user" and messages[-1] == {"role": "assistant", "content": ""} else messages
-    if "turn" in kinds:
-        turns = [cell] if isinstance(cell, dict) else cell
-        return [{"role": SHAREGPT_ROLES.get(t["from"], t["from"]), "content": t["value"]} for t in turns]
-    return cell if isinstance(cell, list) else [{"role": role, "content": cell}]
-
-
-def dialogue(prompt: str | Dialogue, answer: str | Dialogue, system: str | None = None) -> Dialogue:
+def dialogue(prompt, answer, system: str | None = None) -> Dialogue:
     """A prompt and its answer, texts or messages, below the system message unless that is empty."""
-    before = as_messages(system, "system") if system and system.strip() else []
-    return before + as_messages(prompt, "user") + as_messages(answer, "assistant")
+    turns = [("system", system if system and system.strip() else []), ("user", prompt), ("assistant", answer)]
+    pieces = [said if isinstance(said, list) else [{"role": role, "content": said}] for role, said in turns]
+    return [message for piece in pieces for message in piece]
 
 
-def both(prompt, chosen, rejected, system: str | None = None) -> Dialogues:
-    """The two dialogues of a prompt and its answers."""
+def label_in(cell, allowed: range) -> int:
+    """A label as a number, also from text or truth value; InvalidRow if it is none of those allowed."""
+    text = str(cell).strip().lower().removesuffix(".0")
+    text = {"false": "0", "true": "1"}.get(text, text)
+    if text not in map(str, allowed):
+        raise InvalidRow("label")
+    return int(text)
+
+
+def both(prompt, chosen, rejected, system=None) -> Dialogues:
+    """The dialogues of a prompt and its answers, texts or messages."""
+    if isinstance(prompt, list) and chosen[: len(prompt)] == prompt == rejected[: len(prompt)]:
+        return chosen, rejected  # the prompt stands in the answers too; once is enough
     return dialogue(prompt, chosen, system), dialogue(prompt, rejected, system)
 
 
-def number(label) -> float:
-    """A label as a number, also from text or truth value; InvalidRow for any other."""
-    text = str(label).strip().lower()
-    try:
-        return float({"false": "0", "true": "1"}.get(text, text))
-    except ValueError:
-        raise InvalidRow("label") from None
+def beside_text(prompt, chosen, rejected) -> Dialogues:
+    """Whole dialogues beside a text, which repeats their question, or answers to that text."""
+    return both(prompt if chosen[0]["role"] == "assistant" else [], chosen, rejected)
 
 
-def pick(label, if_0: Dialogues, if_1: Dialogues) -> Dialogues:
-    """One of two for a label 0 or 1; InvalidRow for any other."""
-    if (value := number(label)) not in (0, 1):
-        raise InvalidRow("label")
-    return if_1 if value else if_0
+def transcripts(chosen, rejected) -> Dialogues:
+    """Two whole transcripts."""
+    return split_dialogue(chosen), split_dialogue(rejected)
 
 
-def by_columns(*optional: str, **needs: str) -> Layout:
-    """A layout with a column each for prompt (unless it stands in the answers), chosen, rejected, maybe system."""
-    *asked, good, bad = needs
-
-    def read(row: dict) -> Dialogues:
-        chosen, rejected = (as_messages(row[column], "assistant", needs[column]) for column in (good, bad))
-        prompt = [m for column in asked for m in as_messages(row[column], "user", needs[column])]
-        if chosen[: len(prompt)] == prompt == rejected[: len(prompt)]:
-            return chosen, rejected  # the prompt stands in the answers too; once is enough
-        return both(prompt, chosen, rejected, *map(row.get, optional))
-
-    return Layout(needs, optional, read)
+def below_transcript(transcript, chosen, rejected) -> Dialogues:
+    """Two answers to a transcript, which may end where they begin."""
+    messages = split_dialogue(transcript)
+    return both(messages[:-1] if messages[-1] == {"role": "assistant", "content": ""} else messages, chosen, rejected)
 
 
-def by_label(first_if: int, **needs: str) -> Layout:
-    """A layout with a column each for prompt, first answer, second answer, and a label, 0 or 1, of the better one."""
-    prompt, first, second, label = needs
-
-    def read(row: dict) -> Dialogues:
-        pair = both(row[prompt], row[first], row[second])
-        return pick(row[label], *((pair[::-1], pair) if first_if else (pair, pair[::-1])))
-
-    return Layout(needs, (), read)
-
-
-#: Columns that may hold the scores of the chosen and of the rejected answer.
-SCORES = (
-    ("score_chosen", "score_rejected"),
-    ("chosen_score", "rejected_score"),
-    ("chosen_avg_rating", "rejected_avg_rating"),
-)
-LABEL = "number or text"  # a CSV knows no numbers
-LAYOUTS: dict[str, Layout] = {
-    # Anthropic/hh-rlhf: two whole transcripts. Dahoas/full-hh-rlhf: one up to "Assistant:", and two answers.
-    "hh": by_columns(chosen="transcript", rejected="transcript"),
-    "hh_prompt": by_columns(prompt="transcript", chosen="text", rejected="text"),
-    # TRL's explicit prompt, which `load_preferences` returns; its implicit one (trl-lib/ultrafeedback_binarized).
-    "explicit_prompt": by_columns(prompt="messages", chosen="messages or text", rejected="messages or text"),
-    "implicit_prompt": by_columns(chosen="messages", rejected="messages"),
-    # Your own file, jondurbin/truthy-dpo-v0.1; Intel/orca_dpo_pairs and its Vietnamese translations.
-    "text": by_columns("system", prompt="text", chosen="text", rejected="text"),
-    "orca": by_columns("system", question="text", chosen="text", rejected="text"),
-    "orca_vi": by_columns("system_vi", question_vi="text", chosen_vi="text", rejected_vi="text"),
-    # argilla/ultrafeedback-binarized-preferences
-    "argilla": by_columns(instruction="text", chosen_response="text", rejected_response="text"),
-    # ShareGPT with a ranking: turns of {"from", "value"}.
-    "sharegpt": by_columns("system", conversations="turns", chosen="turn or turns", rejected="turn or turns"),
-    # PKU-Alignment/PKU-SafeRLHF by helpfulness and by harmlessness; stanfordnlp/SHP, where 1 means the first.
-    "pku_better": by_label(0, prompt="text", response_0="text", response_1="text", better_response_id=LABEL),
-    "pku_safer": by_label(0, prompt="text", response_0="text", response_1="text", safer_response_id=LABEL),
-    "shp": by_label(1, history="text", human_ref_A="text", human_ref_B="text", labels=LABEL),
-}
-
-
-def layout(*optional: str, **needs: str) -> Callable:
-    """Enter the function below into LAYOUTS under its own name."""
-
-    def enter(read: Callable[[dict], Dialogues]):
-        LAYOUTS[read.__name__] = Layout(needs, optional, read)
-        return read
-
-    return enter
-
-
-@layout(prompt="text", chosen="messages", rejected="messages")
-def messages_and_text(row):
-    """HuggingFaceH4/ultrafeedback_binarized, mlabonne/orpo-dpo-mix-40k: the prompt as text beside whole dialogues."""
-    return both(row["prompt"] if row["chosen"][0]["role"] == "assistant" else [], row["chosen"], row["rejected"])
-
-
-@layout("system", input="text", chosen="text", rejected="text", status="text")
-def distilabel_orca(row):
-    """argilla/distilabel-intel-orca-dpo-pairs: `status` tells ties."""
-    if row["status"] == "tie":
-        raise InvalidRow("tie")
-    return both(row["input"], row["chosen"], row["rejected"], row.get("system"))
-
-
-@layout("input", "system", "history", instruction="text", chosen="text", rejected="text")
-def alpaca(row):
-    """Alpaca with a ranking, as LLaMA-Factory reads it: `input` goes below `instruction`."""
-    question = "\n\n".join(filter(None, [row["instruction"], (row.get("input") or "").strip()]))
-    earlier = [m for q, a in row.get("history") or () for m in dialogue(q, a)]
-    return both(earlier + as_messages(question, "user"), row["chosen"], row["rejected"], row.get("system"))
-
-
-@layout(context="messages", response1="text", response2="text", overall_preference=LABEL)
-def helpsteer3(row):
-    """nvidia/HelpSteer3: a preference from -3 to 3, below zero for response1."""
-    preference = number(row["overall_preference"])
-    if preference == 0 or not -3 <= preference <= 3:
-        raise InvalidRow("label" if preference else "tie")
-    pair = both(row["context"], row["response1"], row["response2"])
-    return pair if preference < 0 else pair[::-1]
-
-
-@layout(prompt="transcript", answers="ranking")
-def nectar(row):
-    """berkeley-nest/Nectar: ranked answers, 1 the best; the best against the worst."""
-    ranked = sorted(row["answers"], key=lambda one: float(one["rank"]))
-    if ranked[0]["rank"] == ranked[-1]["rank"]:
+def ranked(transcript, answers) -> Dialogues:
+    """The best of many ranked answers, of rank 1, against the worst."""
+    answers = sorted(answers, key=lambda one: float(one["rank"]))
+    if answers[0]["rank"] == answers[-1]["rank"]:
         raise InvalidRow("rank_tie")
-    return both(as_messages(row["prompt"], "user", "transcript"), ranked[0]["answer"], ranked[-1]["answer"])
+    return below_transcript(transcript, answers[0]["answer"], answers[-1]["answer"])
 
 
-@layout(winner="text", conversation_a="messages", conversation_b="messages", turn=LABEL)
-def mt_bench(row):
-    """lmsys/mt_bench_human_judgments: `turn` is the answer that was judged, the first or the second."""
-    if row["winner"].startswith("tie"):
+def not_tied(prompt, chosen, rejected, status, system=None) -> Dialogues:
+    """As `both`, with a status that tells ties."""
+    if status == "tie":
         raise InvalidRow("tie")
-    upto = 2 * int(row["turn"])
-    pair = row["conversation_a"][:upto], row["conversation_b"][:upto]
-    if row["winner"] not in ("model_a", "model_b") or not upto or len(pair[0]) < upto:
+    return both(prompt, chosen, rejected, system)
+
+
+def alpaca(instruction, chosen, rejected, more, system, history) -> Dialogues:
+    """Alpaca with a ranking, as LLaMA-Factory reads it: `input` goes below `instruction`."""
+    question = "\n\n".join(filter(None, [instruction, (more or "").strip()]))
+    earlier = [message for asked, said in history or () for message in dialogue(asked, said)]
+    return both([*earlier, {"role": "user", "content": question}], chosen, rejected, system)
+
+
+def turns(conversation, chosen, rejected, system) -> Dialogues:
+    """ShareGPT's turns of {"from", "value"}."""
+    prompt, chosen, rejected = (
+        [{"role": SHAREGPT_ROLES.get(turn["from"], turn["from"]), "content": turn["value"]} for turn in said]
+        for said in (conversation, *([one] if isinstance(one, dict) else one for one in (chosen, rejected)))
+    )
+    return both(prompt, chosen, rejected, system)
+
+
+def labelled(prompt, first, second, label) -> Dialogues:
+    """Two answers, and a label: 0 if the first one is better, 1 if the second one is."""
+    return both(prompt, *((second, first) if label_in(label, range(2)) else (first, second)))
+
+
+def scale(prompt, first, second, preference) -> Dialogues:
+    """Two answers and a preference from -3 to 3, below zero for the first."""
+    if not (preference := label_in(preference, range(-3, 4))):
+        raise InvalidRow("tie")
+    return both(prompt, *((first, second) if preference < 0 else (second, first)))
+
+
+def winner(name, a, b, turn) -> Dialogues:
+    """Two conversations of two turns; `turn` is the answer that was judged, the first or the second."""
+    if name.startswith("tie"):
+        raise InvalidRow("tie")
+    end = 2 * label_in(turn, range(1, 3))
+    if name not in ("model_a", "model_b") or len(a) < end:
         raise InvalidRow("label")
-    return pair if row["winner"] == "model_a" else pair[::-1]
+    return (a[:end], b[:end]) if name == "model_a" else (b[:end], a[:end])
 
 
-@layout("system", prompt="messages or text", completion="messages or text", label=LABEL)
-def kto(row):
-    """TRL's unpaired preferences: one answer a row, good or not."""
-    said = dialogue(row["prompt"], row["completion"], row.get("system"))
-    return pick(row["label"], (None, said), (said, None))
+def unpaired(prompt, completion, label, system=None) -> Dialogues:
+    """One answer a row, good or not."""
+    said = dialogue(prompt, completion, system)
+    return (said, None) if label_in(label, range(2)) else (None, said)
 
 
-@layout(messages="messages", label=LABEL)
-def kto_messages(row):
-    """Unpaired preferences as whole dialogues."""
-    return pick(row["label"], (None, row["messages"]), (row["messages"], None))
+class Layout(NamedTuple):
+    """read: a function of the cells that it needs, then of the optional ones, None where there is none.
+
+    needs: its columns, and what their cells may hold. optional: columns that may be there.
+    """
+
+    read: Callable[..., Dialogues]
+    needs: dict[str, str]
+    optional: tuple[str, ...] = ()
+
+
+SYSTEM = ("system",)
+LABEL = "number or text"  # a CSV knows no numbers
+LAYOUTS = {
+    # Anthropic/hh-rlhf: two whole transcripts; Dahoas/full-hh-rlhf: one up to "Assistant:", and two answers
+    "hh": Layout(transcripts, dict(chosen="transcript", rejected="transcript")),
+    "hh_prompt": Layout(below_transcript, dict(prompt="transcript", chosen="text", rejected="text")),
+    # TRL's explicit prompt, which load_preferences returns; its implicit prompt: trl-lib/ultrafeedback_binarized
+    "explicit_prompt": Layout(both, dict(prompt="messages", chosen="messages or text", rejected="messages or text")),
+    "implicit_prompt": Layout(lambda *both: both, dict(chosen="messages", rejected="messages")),
+    # HuggingFaceH4/ultrafeedback_binarized, mlabonne/orpo-dpo-mix-40k
+    "messages_and_text": Layout(beside_text, dict(prompt="text", chosen="messages", rejected="messages")),
+    # your own file, jondurbin/truthy-dpo-v0.1; Intel/orca_dpo_pairs, its Vietnamese translations, and one with ties:
+    # argilla/distilabel-intel-orca-dpo-pairs
+    "text": Layout(both, dict(prompt="text", chosen="text", rejected="text"), SYSTEM),
+    "orca": Layout(both, dict(question="text", chosen="text", rejected="text"), SYSTEM),
+    "orca_vi": Layout(both, dict(question_vi="text", chosen_vi="text", rejected_vi="text"), ("system_vi",)),
+    "distilabel_orca": Layout(not_tied, dict(input="text", chosen="text", rejected="text", status="text"), SYSTEM),
+    # argilla/ultrafeedback-binarized-preferences
+    "argilla": Layout(both, dict(instruction="text", chosen_response="text", rejected_response="text")),
+    # Alpaca and ShareGPT with a ranking, as LLaMA-Factory reads them
+    "alpaca": Layout(alpaca, dict(instruction="text", chosen="text", rejected="text"), ("input", "system", "history")),
+    "sharegpt": Layout(turns, dict(conversations="turns", chosen="turn or turns", rejected="turn or turns"), SYSTEM),
+    # PKU-Alignment/PKU-SafeRLHF by helpfulness and by harmlessness; stanfordnlp/SHP, where label 1 means A
+    "pku_better": Layout(labelled, dict(prompt="text", response_0="text", response_1="text", better_response_id=LABEL)),
+    "pku_safer": Layout(labelled, dict(prompt="text", response_0="text", response_1="text", safer_response_id=LABEL)),
+    "shp": Layout(labelled, dict(history="text", human_ref_B="text", human_ref_A="text", labels=LABEL)),
+    # nvidia/HelpSteer3, berkeley-nest/Nectar, lmsys/mt_bench_human_judgments
+    "helpsteer3": Layout(scale, dict(context="messages", response1="text", response2="text", overall_preference=LABEL)),
+    "nectar": Layout(ranked, dict(prompt="transcript", answers="ranking")),
+    "mt_bench": Layout(winner, dict(winner="text", conversation_a="messages", conversation_b="messages", turn=LABEL)),
+    # TRL's unpaired preferences, with a prompt or as whole dialogues
+    "kto": Layout(unpaired, dict(prompt="messages or text", completion="messages or text", label=LABEL), SYSTEM),
+    "kto_messages": Layout(partial(unpaired, []), dict(messages="messages", label=LABEL)),
+}

@@ -1,4 +1,4 @@
-"""For the learner with preference data: from any source to pairs that every TRL trainer takes, every row accounted for."""
+"""For the learner with preference data: from any source to pairs that every TRL trainer takes; no row is lost."""
 
 import statistics
 import tempfile
@@ -19,10 +19,10 @@ from transformers import PreTrainedTokenizerBase
 
 from ..batch import encode, leaves_room
 from ..i18n import _
-from .detect import choose_layout, rename
-from .layouts import LAYOUTS, SCORES, Dialogue, Dialogues, InvalidRow
+from .detect import SCORES, choose_layout
+from .layouts import LAYOUTS, Dialogue, Dialogues, InvalidRow, Layout
 from .report import Report
-from .sources import BATCH, has_splits, nfc, open_source, paired_split
+from .sources import BATCH, has_splits, named_rows, nfc, open_source, paired_split
 
 FIRST_ROWS = 100  # by which a layout is detected
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
@@ -33,61 +33,50 @@ scratch = cache(partial(tempfile.TemporaryDirectory, prefix="course_utils_", ign
 
 @dataclass
 class Pair:
-    """A prompt, its two answers, and the numbers of the rows they are from: one, or two that were joined."""
+    """Two dialogues that part in their last message, an answer, and the numbers of the rows they are from: one or two."""
 
     rows: list[int]
-    prompt: Dialogue
     chosen: Dialogue
     rejected: Dialogue
 
+    def __post_init__(self) -> None:
+        """InvalidRow if they prefer nothing."""
+        if self.chosen[:-1] != self.rejected[:-1]:
+            raise InvalidRow("histories_differ")
+        if self.chosen == self.rejected:
+            raise InvalidRow("same_answers")
 
-def check_dialogue(dialogue: Dialogue) -> None:
-    """InvalidRow if a dialogue is no prompt with an answer."""
+
+def checked(dialogue: Dialogue) -> Dialogue:
+    """A dialogue, role and content alone, in Unicode NFC; InvalidRow if it is no prompt with an answer."""
+    dialogue = [{"role": m["role"], "content": nfc(m["content"])} for m in dialogue]
     roles = [m["role"] for m in dialogue]
     roles = roles[1:] if roles[:1] == ["system"] else roles
     if roles != ["user", "assistant"] * (len(roles) // 2) or not roles:
         raise InvalidRow("roles")
-    for text, reason in ((dialogue[-2]["content"], "empty_prompt"), (dialogue[-1]["content"], "empty_answer")):
-        if not text.strip():
+    for message, reason in zip(dialogue[-2:], ("empty_prompt", "empty_answer")):
+        if not message["content"].strip():
             raise InvalidRow(reason)
+    return dialogue
 
 
-def check_scores(row: dict) -> None:
-    """InvalidRow if the scores of a row forbid its preference."""
-    for chosen, rejected in SCORES:
-        if row.get(chosen) is not None and row.get(rejected) is not None:
-            if (gap := float(row[chosen]) - float(row[rejected])) <= 0:
-                raise InvalidRow("scores_disagree" if gap else "tie")
-            return
-
-
-def read_row(row: dict, layout: str) -> Dialogues:
-    """The dialogues of a row: role and content alone, in NFC, and checked. InvalidRow if it has none."""
+def read_row(row: dict, layout: Layout) -> Dialogues:
+    """The dialogues of a row; InvalidRow if it has none, or its scores forbid its preference."""
     if None in row:
         raise InvalidRow("cells")
-    if any(row.get(column) is None for column in LAYOUTS[layout].needs):
+    cells = [row.get(column) for column in (*layout.needs, *layout.optional)]
+    if None in cells[: len(layout.needs)]:
         raise InvalidRow("missing")
     try:
-        check_scores(row)
-        both = LAYOUTS[layout].read(row)
-        tidy = [one and [{"role": m["role"], "content": nfc(m["content"])} for m in one] for one in both]
+        for good, bad in ((row.get(good), row.get(bad)) for good, bad in SCORES.items()):
+            if good is not None and bad is not None and (gap := float(good) - float(bad)) <= 0:
+                raise InvalidRow("scores_disagree" if gap else "tie")
+        chosen, rejected = layout.read(*cells)
+        return chosen and checked(chosen), rejected and checked(rejected)
     except InvalidRow:
         raise
     except (TypeError, ValueError, LookupError, AttributeError):
         raise InvalidRow("malformed") from None
-    for dialogue in tidy:
-        if dialogue is not None:
-            check_dialogue(dialogue)
-    return tidy[0], tidy[1]
-
-
-def make_pair(rows: list[int], chosen: Dialogue, rejected: Dialogue) -> Pair:
-    """The pair of two dialogues; InvalidRow if they prefer nothing."""
-    if chosen[:-1] != rejected[:-1]:
-        raise InvalidRow("histories_differ")
-    if chosen[-1] == rejected[-1]:
-        raise InvalidRow("same_answers")
-    return Pair(rows, chosen[:-1], chosen[-1:], rejected[-1:])
 
 
 def key(dialogue: Dialogue) -> int:
@@ -96,12 +85,12 @@ def key(dialogue: Dialogue) -> int:
 
 
 def read_pairs(rows: Iterable[dict], report: Report) -> Iterator[Pair]:
-    """The pairs of some rows. The report gets the rows that make none; halves wait for a partner with their prompt."""
+    """The pairs of some rows; the report gets the rows that make none. Halves wait for a partner with their prompt."""
     waiting: dict[tuple[int, bool], list[tuple[int, Dialogue]]] = defaultdict(list)
     for number, row in enumerate(rows):
         report.read, numbers = number + 1, [number]
         try:
-            chosen, rejected = read_row(row, report.layout)
+            chosen, rejected = read_row(row, LAYOUTS[report.layout])
             if chosen is None or rejected is None:
                 half = chosen or rejected or []
                 prompt = key(half[:-1])
@@ -110,7 +99,7 @@ def read_pairs(rows: Iterable[dict], report: Report) -> Iterator[Pair]:
                     continue
                 other, partner = partners.pop(0)
                 numbers, chosen, rejected = [other, number], chosen or partner, rejected or partner
-            pair = make_pair(numbers, chosen, rejected)
+            pair = Pair(numbers, chosen, rejected)
         except InvalidRow as problem:
             report.drop(str(problem), numbers)
         else:
@@ -119,36 +108,31 @@ def read_pairs(rows: Iterable[dict], report: Report) -> Iterator[Pair]:
         report.drop("unpaired", [number])
 
 
-def open_pairs(
-    name: str, rows: Iterator[dict], layout: str, columns: dict[str, str], limit: int | None = None
-) -> tuple[Report, Iterator[Pair]]:
+def open_pairs(name: str, rows: Iterator, layout: str, columns: dict, limit=None) -> tuple[Report, Iterator[Pair]]:
     """A fresh report that names source and layout, and the pairs of the rows; ValueError if no layout fits."""
-    rows = iter(tqdm(islice(rows, limit), desc=name, unit=" rows", delay=3, mininterval=1, ncols=88))
+    rows = tqdm(islice(rows, limit), desc=name, unit=" rows", delay=3, mininterval=1, ncols=88)
+    rows = named_rows(rows, name, columns)
     head = list(islice(rows, FIRST_ROWS))
     try:
         layout, unused = choose_layout(head, layout, columns)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
     report = Report(name, layout, unused=unused)
-    return report, read_pairs(rename(chain(head, rows), columns) if columns else chain(head, rows), report)
+    return report, read_pairs(chain(head, rows), report)
 
 
 def other_prompts(source, split: str, other, report: Report, layout: str, columns: dict[str, str]) -> set[int]:
-    """The prompts of `other`, or of the split that belongs to this one."""
+    """The prompts of `other`, or of the split that belongs to this one, which costs only the comparison if broken."""
     if other is not None:
         theirs, pairs = open_pairs(*open_source(other, split), "auto", {})
         report.other = theirs.source if isinstance(other, (str, Path)) else "other"
-        return {key(pair.prompt) for pair in pairs}
-    if (paired := paired_split(source, split)) is None:
-        return set()
-    other_split, *opened = paired
+        return {key(pair.chosen[:-1]) for pair in pairs}
+    report.other, name, rows = paired_split(source, split) or (None, "", iter(()))
     try:
-        found = {key(pair.prompt) for pair in open_pairs(*opened, layout, columns)[1]}
-    except (ValueError, OSError) as error:  # nobody asked for it, so it only costs the comparison
-        report.not_compared = f"{other_split}: {error}"
+        return {key(pair.chosen[:-1]) for pair in open_pairs(name, rows, layout, columns)[1]} if report.other else set()
+    except (ValueError, OSError) as error:
+        report.not_compared, report.other = f"{report.other}: {error}", None
         return set()
-    report.other = other_split
-    return found
 
 
 def fitting(
@@ -157,7 +141,7 @@ def fitting(
     """The pairs whose prompt leaves room for an answer; the report gets the others, and those with an answer cut."""
     for pair in pairs:
         try:
-            row = encode(tokenizer, pair.prompt, pair.chosen, pair.rejected)
+            row = encode(tokenizer, pair.chosen[:-1], pair.chosen[-1:], pair.rejected[-1:])
         except (TemplateError, ValueError):
             report.drop("template", pair.rows)
             continue
@@ -169,29 +153,26 @@ def fitting(
         yield pair
 
 
-def counted(pairs: Iterable[Pair], report: Report, elsewhere: set[int]) -> Iterator[Pair]:
-    """The same pairs; the report gets their number, their lengths, and those that deserve a look."""
+def counted(pairs: Iterable[Pair], report: Report, elsewhere: set[int]) -> Iterator[dict]:
+    """The pairs as rows of a dataset; the report gets their number, their lengths, and those that deserve a look."""
     seen: set[int] = set()
     lengths = array("L"), array("L")
     for pair in pairs:
+        row = {"prompt": pair.chosen[:-1], "chosen": pair.chosen[-1:], "rejected": pair.rejected[-1:]}
+        prompt, better, worse = map(key, row.values())
+        this, opposite = hash((prompt, better, worse)), hash((prompt, worse, better))
         report.kept += 1
         report.joined += len(pair.rows) - 1
-        prompt, better, worse = key(pair.prompt), key(pair.chosen), key(pair.rejected)
-        this, opposite = hash((prompt, better, worse)), hash((prompt, worse, better))
-        for found, rows in (
-            (prompt in elsewhere, report.leaked),
-            (this in seen, report.duplicates),
-            (opposite in seen, report.contradictions),
-        ):
-            if found:
-                rows.append(pair.rows[-1])
+        report.leaked += pair.rows[-1:] * (prompt in elsewhere)
+        report.duplicates += pair.rows[-1:] * (this in seen)
+        report.contradictions += pair.rows[-1:] * (opposite in seen)
         seen.add(this)
-        for numbers, answer in zip(lengths, (pair.chosen, pair.rejected)):
+        for numbers, answer in zip(lengths, (row["chosen"], row["rejected"])):
             numbers.append(len(answer[0]["content"]))
-        yield pair
+        yield row
     if not report.kept:
         raise ValueError(_("{name}: no row is left").format(name=report.source) + f"\n{report}")
-    report.chosen_length, report.rejected_length = map(statistics.median, lengths)
+    report.chosen_length, report.rejected_length = (float(statistics.median(numbers)) for numbers in lengths)
     report.longer, report.shorter = sum(map(gt, *lengths)), sum(map(lt, *lengths))
     report.equal = report.kept - report.longer - report.shorter
 
@@ -241,11 +222,10 @@ def load_preferences(
     if tokenizer is not None:
         report.max_length = max_length or tokenizer.model_max_length
         pairs = fitting(pairs, report, tokenizer, report.max_length)
-    pairs = counted(pairs, report, elsewhere)
+    rows = counted(pairs, report, elsewhere)
     path = Path(tempfile.mkdtemp(dir=scratch().name)) / "pairs.arrow"
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, SCHEMA) as writer:
-        while batch := list(islice(pairs, BATCH)):
-            cells = [[getattr(pair, column) for pair in batch] for column in SCHEMA.names]
-            writer.write_batch(pa.record_batch([pa.array(one, MESSAGES) for one in cells], schema=SCHEMA))
+        while batch := list(islice(rows, BATCH)):
+            writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=SCHEMA))
     report.dropped = {reason: sorted(rows) for reason, rows in report.dropped.items()}
     return Dataset.from_file(str(path)), report

@@ -113,7 +113,7 @@ class Report:
         titles = _("rows of {name}").format(name=name), _("how many"), _("note")
         head = "".join(f"<th scope='col'>{title}</th>" for title in titles)
         rows = "".join(
-            f"<tr><th scope='row' {left}>{html.escape(what)}</th><td>{count}</td><td {left}>{html.escape(note)}</td></tr>"
-            for what, count, note in self.lines()
+            f"<tr><th scope='row' {left}>{what}</th><td>{count}</td><td {left}>{note}</td></tr>"
+            for what, count, note in (map(html.escape, line) for line in self.lines())
         )
         return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pandas as pd
 import pyarrow as pa
@@ -22,17 +22,19 @@ from ..i18n import N_, _
 
 BATCH = 100  # rows held at a time; more is slower, because they no longer fit the processor's cache
 #: What is broken in a file, and what to do.
-ADVICE: list[tuple[type[Exception] | tuple[type[Exception], ...], str]] = [
+ADVICE: list[tuple[Any, str]] = [
     (UnicodeDecodeError, N_("got bytes that are not UTF-8 ({error}); save the file as UTF-8 (in Excel: “CSV UTF-8”)")),
     (json.JSONDecodeError, N_("got text that is not JSON ({error}); fix or delete it")),
     (csv.Error, N_("got a table that cannot be read ({error}); look for a quotation mark that is never closed")),
     ((EOFError, OSError, zlib.error), N_("got a broken .gz file ({error}); download or pack it again")),
     (pa.ArrowException, N_("got a broken .parquet file ({error}); download or write it again")),
+    (ValueError, "{error}"),
 ]
+BROKEN: tuple[Any, ...] = (ValueError, csv.Error, EOFError, gzip.BadGzipFile, zlib.error, pa.ArrowException)
 
 
 def nfc(text: str) -> str:
-    """A text in Unicode NFC, in which letters that look alike are alike."""
+    """A text in Unicode NFC, in which letters that look the same are the same."""
     return unicodedata.normalize("NFC", text)
 
 
@@ -40,20 +42,19 @@ def check_names(names: Iterable) -> None:
     """ValueError if two columns have one name."""
     names = [str(name) for name in names]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        words = _("got columns named twice: {columns}; rename one of each")
-        raise ValueError(words.format(columns=", ".join(twice)))
-
-
-def as_object(items: list[tuple]) -> dict:
-    """A JSON object, none of whose names stands there twice."""
-    if len(found := dict(items)) < len(items):
-        check_names(name for name, _value in items)
-    return found
+        raise ValueError(_("got columns named twice: {columns}; rename one of each").format(columns=", ".join(twice)))
 
 
 def text_lines(file: IO[bytes]) -> Iterator[str]:
     """The lines of a UTF-8 file, decoded one by one so that an error belongs to its row."""
     return (line.decode("utf-8" if number else "utf-8-sig") for number, line in enumerate(file))
+
+
+def as_object(items: list[tuple]) -> dict:
+    """A JSON object; ValueError if it has one name twice."""
+    if len(found := dict(items)) < len(items):
+        check_names(name for name, _value in items)
+    return found
 
 
 def read_json_lines(file: IO[bytes]) -> Iterator[dict]:
@@ -95,13 +96,13 @@ def read_parquet(file: IO[bytes]) -> Iterator[dict]:
     return (row for batch in table.iter_batches(BATCH) for row in batch.to_pylist())
 
 
-READERS: dict[str, Callable[[IO[bytes]], Iterator[dict]]] = {
-    ".json": read_json,
-    ".jsonl": read_json_lines,
-    ".csv": read_csv,
-    ".tsv": partial(read_csv, delimiters="\t"),
-    ".parquet": read_parquet,
-}
+READERS: dict[str, Callable[[Any], Iterator[dict]]] = {".json": read_json, ".jsonl": read_json_lines, ".csv": read_csv}
+READERS |= {".tsv": partial(read_csv, delimiters="\t"), ".parquet": read_parquet}
+
+
+def file_type(path: Path) -> str:
+    """The suffix of a file, without .gz."""
+    return Path(path.name.removesuffix(".gz")).suffix.lower()
 
 
 def file_rows(path: Path) -> Iterator[dict]:
@@ -114,15 +115,10 @@ def file_rows(path: Path) -> Iterator[dict]:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             for number, row in enumerate(reader(file)):  # noqa: B007
                 yield row
-    except (ValueError, csv.Error, EOFError, gzip.BadGzipFile, zlib.error, pa.ArrowException) as error:
-        what = next((_(words) for kinds, words in ADVICE if isinstance(error, kinds)), "{error}").format(error=error)
+    except BROKEN as error:
+        what = next(_(words) for kinds, words in ADVICE if isinstance(error, kinds)).format(error=error)
         words = _("{path}, row {row}: {what}")
         raise ValueError(words.format(path=path.name, row=number + 1, what=what)) from None
-
-
-def file_type(path: Path) -> str:
-    """The suffix of a file, without .gz."""
-    return Path(path.name.removesuffix(".gz")).suffix.lower()
 
 
 def frame_rows(frame: pd.DataFrame) -> Iterator[dict]:
@@ -132,17 +128,19 @@ def frame_rows(frame: pd.DataFrame) -> Iterator[dict]:
         yield from json.loads(frame.iloc[start : start + BATCH].to_json(orient="records"))
 
 
-def file_of(folder: Path, split: str) -> Path:
-    """The file that holds a split of a folder; FileNotFoundError if there is none."""
-    for path in (folder / f"{split}{suffix}{gz}" for suffix in READERS for gz in ("", ".gz")):
-        if path.is_file():
-            return path
-    words = _("{folder}: got a folder without {split}.jsonl (or {known}); check folder and split")
-    raise FileNotFoundError(words.format(folder=folder, split=split, known=", ".join(READERS)))
-
-
-def hub_dataset(name: str, split: str) -> Dataset:
-    """A split of a dataset on the hub; OSError that says what is wrong with the hub."""
+def find(name: str | Path, split: str) -> Path | Dataset:
+    """The file or the hub dataset of this name, or of its split; OSError if there is none."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    if path.is_dir() and str(name):
+        files = [path / f"{split}{suffix}{gz}" for suffix in READERS for gz in ("", ".gz")]
+        if found := next(filter(Path.is_file, files), None):
+            return found
+        words = _("{folder}: got a folder without {split}.jsonl (or {known}); check folder and split")
+        raise FileNotFoundError(words.format(folder=name, split=split, known=", ".join(READERS)))
+    if file_type(path) in READERS or isinstance(name, Path) or not name.strip():
+        raise FileNotFoundError(_("{path}: there is no such file; check the path").format(path=name))
     repo, folder = hub_name(name)
     try:
         return load_dataset(repo, data_dir=folder, split=split)
@@ -154,30 +152,27 @@ def hub_dataset(name: str, split: str) -> Dataset:
         raise OSError(words.format(name=name, split=split, error=trouble(error))) from error
 
 
-def find_rows(source, split: str) -> tuple[str, Iterable]:
-    """A name to speak of, and the rows as they come."""
+def open_source(source, split: str) -> tuple[str, Iterator]:
+    """A name to speak of, and the rows of a file, a folder, a hub id or a table in memory, none of them read yet.
+
+    OSError, ValueError or TypeError for a source or a split that is not there.
+    """
     name = type(source).__name__
-    if isinstance(source, (str, Path)) and not Path(source).is_file():
-        path = Path(source)
-        if path.is_dir() and str(source):
-            source = file_of(path, split)
-        elif file_type(path) in READERS or isinstance(source, Path) or not source.strip():
-            raise FileNotFoundError(_("{path}: there is no such file; check the path").format(path=source))
-        else:
-            name, source = source, hub_dataset(source, split)
-    elif isinstance(source, DatasetDict):
+    if isinstance(source, (str, Path)):
+        name, source = str(source), find(source, split)
+    if isinstance(source, DatasetDict):
         if split not in source:
             words = _("{name}: there is no split “{split}”; choose one of {known}")
             raise ValueError(words.format(name=name, split=split, known=", ".join(source)))
         source = source[split]
-    if isinstance(source, (str, Path)):
-        return Path(source).name, file_rows(Path(source))
+    if isinstance(source, Path):
+        return source.name, file_rows(source)
     if isinstance(source, Dataset):
         return name, (row for table in source.with_format("arrow").iter(BATCH) for row in table.to_pylist())
     if isinstance(source, pd.DataFrame):
         return name, frame_rows(source)
     if isinstance(source, (list, tuple, Iterator, IterableDataset)):
-        return name, source
+        return name, iter(source)
     words = _(
         "got a {name}; expected a file, a folder, a hub id, a Dataset, a DataFrame or a list of dicts; "
         "a dict of columns becomes one by datasets.Dataset.from_dict"
@@ -185,22 +180,21 @@ def find_rows(source, split: str) -> tuple[str, Iterable]:
     raise TypeError(words.format(name=name))
 
 
-def named_rows(rows: Iterable, name: str) -> Iterator[dict]:
-    """The rows with the names of their columns as text in NFC; ValueError for a row without names."""
+def named_rows(rows: Iterable, name: str, columns: dict[str, str]) -> Iterator[dict]:
+    """The rows, their columns named as text in NFC, those that `columns` maps by its names; ValueError if one has none."""
+    ours = {theirs: own for own, theirs in columns.items()}
     for number, row in enumerate(rows):
         if not isinstance(row, dict):
             words = _("{name}, row {row}: got a {kind}; expected an object with named columns; fix or delete it")
             raise ValueError(words.format(name=name, row=number, kind=type(row).__name__))
-        yield {column if column is None else nfc(str(column)): value for column, value in row.items()}
-
-
-def open_source(source, split: str) -> tuple[str, Iterator[dict]]:
-    """A name to speak of, and the rows of a file, a folder, a hub id or a table in memory, none of them read yet.
-
-    OSError, ValueError or TypeError for a source or a split that is not there.
-    """
-    name, rows = find_rows(source, split)
-    return name, named_rows(rows, name)
+        row = {column if column is None else nfc(str(column)): cell for column, cell in row.items()}
+        if columns:
+            row = {
+                ours.get(column, column): cell
+                for column, cell in row.items()
+                if column in ours or column not in columns
+            }
+        yield row
 
 
 def has_splits(source) -> bool:
@@ -208,8 +202,8 @@ def has_splits(source) -> bool:
     return isinstance(source, DatasetDict) or (isinstance(source, (str, Path)) and not Path(source).is_file())
 
 
-def paired_split(source, split: str) -> tuple[str, str, Iterator[dict]] | None:
-    """The split that belongs to this one, test to train and train to test, then as `open_source`; None if there is none."""
+def paired_split(source, split: str) -> tuple[str, str, Iterator] | None:
+    """The split that belongs to this one, test to train and train to test, as `open_source`; None if there is none."""
     base = split.partition("[")[0]
     other = base.replace("train", "test") if "train" in base else base.replace("test", "train")
     try:
