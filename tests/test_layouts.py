@@ -1,4 +1,4 @@
-"""Every layout turns hand-made rows into exactly the messages one expects, recognised by its columns."""
+"""Every layout turns hand-made rows into exactly the messages one expects, detected by its columns."""
 
 import json
 import re
@@ -245,14 +245,14 @@ def test_each_row_gives_its_messages_or_its_reason(layout, row, expected):
 
 
 @pytest.mark.parametrize("layout", ROWS)
-def test_each_layout_is_recognised_by_its_columns(layout):
-    sound = [row for row, expected in ROWS[layout] if not isinstance(expected, str)]
-    for row in sound:
+def test_each_layout_is_detected_by_its_columns(layout):
+    valid = [row for row, expected in ROWS[layout] if not isinstance(expected, str)]
+    for row in valid:
         assert loaded([row])[1].layout == layout
-    assert loaded(sound)[1].layout == layout
+    assert loaded(valid)[1].layout == layout
 
 
-def test_a_broken_first_row_does_not_mislead_the_recognition():
+def test_a_broken_first_row_does_not_mislead_the_detection():
     good = ROWS["hh"][0][0]
     _, report = loaded([{"chosen": "oh", "rejected": None}, good, good])
     assert report.layout == "hh" and report.dropped == {"missing": [0]}
@@ -315,7 +315,7 @@ CONTENT = st.lists(PIECES | st.text(max_size=8), max_size=6).map("".join)
 
 @given(st.lists(CONTENT, min_size=1, max_size=6))
 def test_split_then_join_gives_back_the_dialogue(contents):
-    """For any text: what is split is joined to the same transcript, whose last marker gets its blank if it lacks it."""
+    """For any text: what is split is joined to the same transcript, whose last marker gets its space if it lacks it."""
     transcript = "".join((U, A)[i % 2] + text for i, text in enumerate(contents))
     assert join_dialogue(split_dialogue(transcript)) == re.sub(r"(\n\n(Human|Assistant):)\Z", r"\1 ", transcript)
 
@@ -334,5 +334,5 @@ def test_no_row_is_lost_whatever_it_says(prompt, chosen, rejected):
     rows = [ROWS["text"][0][0], {"prompt": prompt, "chosen": chosen, "rejected": rejected}]
     _, report = loaded(rows)
     assert report.read == 2 == report.kept + sum(map(len, report.dropped.values()))
-    blank = not re.sub(r"\s", "", prompt) or not chosen.strip() or not rejected.strip()
-    assert (report.kept == 1) == (blank or report.dropped.get("same_answers") == [1])
+    empty = not re.sub(r"\s", "", prompt) or not chosen.strip() or not rejected.strip()
+    assert (report.kept == 1) == (empty or report.dropped.get("same_answers") == [1])

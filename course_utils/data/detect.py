@@ -48,34 +48,32 @@ def missing(layout: str, kinds: dict[str, str]) -> list[str]:
     return [name for name, ok in LAYOUTS[layout].needs.items() if kinds.get(name) not in ok.split(" or ")]
 
 
-def detect_layout(kinds: dict[str, str]) -> str:
+def detect_layout(name: str, kinds: dict[str, str]) -> str:
     """The one layout that columns of such kinds fit: of two, the one that reads all that the other reads and more.
 
     ValueError if none fits, or two of which neither holds the other.
     """
-    fits = [name for name in LAYOUTS if not missing(name, kinds)]
+    fits = [one for one in LAYOUTS if not missing(one, kinds)]
     fits = [a for a in fits if not any(LAYOUTS[a].needs.keys() < LAYOUTS[b].needs.keys() for b in fits)]
     if len(fits) == 1:
         return fits[0]
-    seen = ", ".join(f"{column} ({kind})" for column, kind in kinds.items())
-    if fits:
-        words = _("the columns {seen} fit more than one layout; choose one with layout=: {fits}")
-        raise ValueError(words.format(seen=seen, fits=" · ".join(map(describe, fits))))
-    nearest = sorted(LAYOUTS, key=lambda name: len(missing(name, kinds)) / len(LAYOUTS[name].needs))[:3]
-    words = _(
+    near = sorted(LAYOUTS, key=lambda one: len(missing(one, kinds)) / len(LAYOUTS[one].needs))[:3]
+    words = _("the columns {seen} fit more than one layout; choose one with layout=: {fits}") if fits else _(
         "the columns {seen} fit no layout; the nearest are {nearest}. Map your own names with columns=, "
         'such as columns={{"prompt": "my column"}}, or name a layout with layout=: {known}'
-    )
-    raise ValueError(words.format(seen=seen, nearest=" · ".join(map(describe, nearest)), known=", ".join(LAYOUTS)))
+    )  # fmt: skip
+    seen = ", ".join(f"{column} ({kind})" for column, kind in kinds.items())
+    fitting, nearest = (" · ".join(map(describe, some)) for some in (fits, near))
+    raise ValueError(f"{name}: " + words.format(seen=seen, fits=fitting, nearest=nearest, known=", ".join(LAYOUTS)))
 
 
-def choose_layout(rows: list[dict], layout: str, columns: dict[str, str]) -> tuple[str, list[str]]:
+def choose_layout(name: str, rows: list[dict], layout: str, columns: dict[str, str]) -> tuple[str, list[str]]:
     """The layout of some rows, found by itself if it is "auto", and the columns that it does not read.
 
     ValueError if the rows lack a column of it, if none fits or several do, or if `columns` names what is not there.
     """
     if not rows:
-        raise ValueError(_("got no rows; expected one preference pair a row; check the file"))
+        raise ValueError(_("{name}: got no rows; expected one preference pair a row; check the file").format(name=name))
     kinds = column_kinds(rows)
     known = {column for one in LAYOUTS.values() for column in (*one.needs, *one.optional)}
     for ours, theirs in columns.items():
@@ -83,11 +81,11 @@ def choose_layout(rows: list[dict], layout: str, columns: dict[str, str]) -> tup
         if ours not in known or ours not in kinds:
             near = difflib.get_close_matches(wrong, choices, n=1, cutoff=0.5)
             hint = _("; did you mean “{near}”?").format(near=near[0]) if near else ""
-            words = _("columns= names “{wrong}”, which is none of {choices}{hint}")
-            raise ValueError(words.format(wrong=wrong, choices=", ".join(sorted(choices)), hint=hint))
-    layout = detect_layout(kinds) if layout == "auto" else layout
+            words = _("{name}: columns= names “{wrong}”, which is none of {choices}{hint}")
+            raise ValueError(words.format(name=name, wrong=wrong, choices=", ".join(sorted(choices)), hint=hint))
+    layout = detect_layout(name, kinds) if layout == "auto" else layout
     needs, optional = LAYOUTS[layout].needs, LAYOUTS[layout].optional
-    if absent := [column for column in needs if column not in kinds]:
-        words = _("layout {layout} lacks {missing}; the file has {seen}; map your own names with columns=")
-        raise ValueError(words.format(layout=describe(layout), missing=", ".join(absent), seen=", ".join(kinds)))
+    if absent := ", ".join(column for column in needs if column not in kinds):
+        words = _("{name}: layout {layout} lacks {missing}; the file has {seen}; map your own names with columns=")
+        raise ValueError(words.format(name=name, layout=describe(layout), missing=absent, seen=", ".join(kinds)))
     return layout, [column for column in kinds if column not in {*needs, *optional, *SCORES, *SCORES.values()}]

@@ -17,7 +17,7 @@ MARKER = re.compile(r"\n\n(Human|Assistant):(?: |\Z)")  # a transcript may end w
 
 
 class InvalidRow(ValueError):
-    """Why a row is no preference pair: a key of `course_utils.data.report.reason`."""
+    """Why a row is no preference pair: a key of `course_utils.data.report.REASONS`."""
 
 
 def split_dialogue(text: str) -> Dialogue:
@@ -55,15 +55,12 @@ def label_in(cell, allowed: range) -> int:
 
 
 def both(prompt, chosen, rejected, system=None) -> Dialogues:
-    """The dialogues of a prompt and its answers, texts or messages."""
+    """The dialogues of a prompt and its answers, texts or messages, in which the prompt may stand already."""
     if isinstance(prompt, list) and chosen[: len(prompt)] == prompt == rejected[: len(prompt)]:
-        return chosen, rejected  # the prompt stands in the answers too; once is enough
+        return chosen, rejected
+    if isinstance(prompt, str) and isinstance(chosen, list) and chosen[0]["role"] != "assistant":
+        return chosen, rejected
     return dialogue(prompt, chosen, system), dialogue(prompt, rejected, system)
-
-
-def beside_text(prompt, chosen, rejected) -> Dialogues:
-    """Whole dialogues beside a text, which repeats their question, or answers to that text."""
-    return both(prompt if chosen[0]["role"] == "assistant" else [], chosen, rejected)
 
 
 def transcripts(chosen, rejected) -> Dialogues:
@@ -137,10 +134,7 @@ def unpaired(prompt, completion, label, system=None) -> Dialogues:
 
 
 class Layout(NamedTuple):
-    """read: a function of the cells that it needs, then of the optional ones, None where there is none.
-
-    needs: its columns, and what their cells may hold. optional: columns that may be there.
-    """
+    """A function of the cells of a row; the columns it needs, with what they may hold; columns that may be there."""
 
     read: Callable[..., Dialogues]
     needs: dict[str, str]
@@ -157,7 +151,7 @@ LAYOUTS = {
     "explicit_prompt": Layout(both, dict(prompt="messages", chosen="messages or text", rejected="messages or text")),
     "implicit_prompt": Layout(lambda *both: both, dict(chosen="messages", rejected="messages")),
     # HuggingFaceH4/ultrafeedback_binarized, mlabonne/orpo-dpo-mix-40k
-    "messages_and_text": Layout(beside_text, dict(prompt="text", chosen="messages", rejected="messages")),
+    "messages_and_text": Layout(both, dict(prompt="text", chosen="messages", rejected="messages")),
     # your own file, jondurbin/truthy-dpo-v0.1; Intel/orca_dpo_pairs, its Vietnamese translations, and one with ties:
     # argilla/distilabel-intel-orca-dpo-pairs
     "text": Layout(both, dict(prompt="text", chosen="text", rejected="text"), SYSTEM),

@@ -1,31 +1,32 @@
 """For the learner who asks what became of the rows: plain numbers, shown as a table in the learner's language."""
 
 import html
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ..i18n import _, format_thousands
+import numpy as np
 
+from ..i18n import N_, _, format_thousands
 
-def reason(key: str) -> tuple[str, str]:
-    """Why rows were dropped, and what to do about it."""
-    return {
-        "missing": (_("a cell that is needed is empty"), _("fill it in")),
-        "cells": (_("more cells than columns"), _("put quotation marks around a text with commas")),
-        "malformed": (_("a cell has another form than the layout says"), _("compare it with a row that was kept")),
-        "roles": (_("user and assistant do not take turns"), _("begin with the user, end with the assistant")),
-        "empty_prompt": (_("the question is empty"), _("write the question")),
-        "empty_answer": (_("an answer is empty"), _("write the answer")),
-        "histories_differ": (_("chosen and rejected answer different questions"), _("use one prompt for both")),
-        "same_answers": (_("both answers are the same"), _("write a worse or a better one")),
-        "tie": (_("a tie: neither answer was preferred"), _("nothing to fix")),
-        "rank_tie": (_("all answers have the same rank"), _("nothing to fix")),
-        "scores_disagree": (_("the rejected answer has the higher score"), _("look which way the scores run")),
-        "label": (_("the label is none that this layout knows"), _("look which labels the layout uses")),
-        "unpaired": (_("one answer without a partner to the same prompt"), _("train with KTO, or add the partner")),
-        "prompt_too_long": (_("the prompt leaves no room for an answer"), _("raise max_length, or shorten it")),
-        "template": (_("the chat template refuses the messages"), _("take out the system message")),
-    }[key]
+#: Why rows were dropped, and what to do about it.
+REASONS = {
+    "missing": (N_("a cell that is needed is empty"), N_("fill it in")),
+    "cells": (N_("more cells than columns"), N_("put quotation marks around a text with commas")),
+    "malformed": (N_("a cell has another form than the layout says"), N_("compare it with a row that was kept")),
+    "roles": (N_("user and assistant do not take turns"), N_("begin with the user, end with the assistant")),
+    "empty_prompt": (N_("the question is empty"), N_("write the question")),
+    "empty_answer": (N_("an answer is empty"), N_("write the answer")),
+    "histories_differ": (N_("chosen and rejected answer different questions"), N_("use one prompt for both")),
+    "same_answers": (N_("both answers are the same"), N_("write a worse or a better one")),
+    "tie": (N_("a tie: neither answer was preferred"), N_("nothing to fix")),
+    "rank_tie": (N_("all answers have the same rank"), N_("nothing to fix")),
+    "scores_disagree": (N_("the rejected answer has the higher score"), N_("look which way the scores run")),
+    "label": (N_("the label is none that this layout knows"), N_("look which labels the layout uses")),
+    "unpaired": (N_("one answer without a partner to the same prompt"), N_("train with KTO, or add the partner")),
+    "prompt_too_long": (N_("the prompt leaves no room for an answer"), N_("raise max_length, or shorten it")),
+    "template": (N_("the chat template refuses the messages"), N_("take out the system message")),
+}
 
 
 @dataclass
@@ -41,10 +42,11 @@ class Report:
 
     source: str
     layout: str
+    unused: list[str] = field(default_factory=list)
     read: int = 0
     kept: int = 0
     joined: int = 0
-    dropped: dict[str, list[int]] = field(default_factory=dict)
+    dropped: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     duplicates: list[int] = field(default_factory=list)
     contradictions: list[int] = field(default_factory=list)
     leaked: list[int] = field(default_factory=list)
@@ -57,11 +59,15 @@ class Report:
     longer: int = 0
     shorter: int = 0
     equal: int = 0
-    unused: list[str] = field(default_factory=list)
 
-    def drop(self, reason: str, rows: list[int]) -> None:
-        """Count rows that make no pair."""
-        self.dropped.setdefault(reason, []).extend(rows)
+    def close(self, chosen: np.ndarray, rejected: np.ndarray) -> None:
+        """Count all rows, given the lengths of the answers that were kept, in characters."""
+        self.kept, self.dropped = len(chosen), {reason: sorted(rows) for reason, rows in self.dropped.items()}
+        self.read = self.kept + self.joined + sum(map(len, self.dropped.values()))
+        self.longer, self.shorter = int((chosen > rejected).sum()), int((chosen < rejected).sum())
+        self.equal = self.kept - self.longer - self.shorter
+        if self.kept:
+            self.chosen_length, self.rejected_length = float(np.median(chosen)), float(np.median(rejected))
 
     @property
     def length_bias(self) -> bool:
@@ -77,7 +83,8 @@ class Report:
 
         yield _("read"), format_thousands(self.read), _("layout: {layout}").format(layout=self.layout)
         for key, rows in self.dropped.items():
-            yield line(_("dropped: {reason}").format(reason=reason(key)[0]), rows, reason(key)[1])
+            reason, advice = map(_, REASONS[key])
+            yield line(_("dropped: {reason}").format(reason=reason), rows, advice)
         if self.joined:
             yield _("joined to another row as its pair"), format_thousands(self.joined), ""
         yield _("kept"), format_thousands(self.kept), ""

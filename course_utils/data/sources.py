@@ -26,16 +26,11 @@ ADVICE: list[tuple[Any, str]] = [
     (UnicodeDecodeError, N_("got bytes that are not UTF-8 ({error}); save the file as UTF-8 (in Excel: “CSV UTF-8”)")),
     (json.JSONDecodeError, N_("got text that is not JSON ({error}); fix or delete it")),
     (csv.Error, N_("got a table that cannot be read ({error}); look for a quotation mark that is never closed")),
-    ((EOFError, OSError, zlib.error), N_("got a broken .gz file ({error}); download or pack it again")),
+    ((EOFError, gzip.BadGzipFile, zlib.error), N_("got a broken .gz file ({error}); download or pack it again")),
     (pa.ArrowException, N_("got a broken .parquet file ({error}); download or write it again")),
     (ValueError, "{error}"),
 ]
-BROKEN: tuple[Any, ...] = (ValueError, csv.Error, EOFError, gzip.BadGzipFile, zlib.error, pa.ArrowException)
-
-
-def nfc(text: str) -> str:
-    """A text in Unicode NFC, in which letters that look the same are the same."""
-    return unicodedata.normalize("NFC", text)
+nfc = partial(unicodedata.normalize, "NFC")  # in which letters that look the same are the same
 
 
 def check_names(names: Iterable) -> None:
@@ -57,9 +52,12 @@ def as_object(items: list[tuple]) -> dict:
     return found
 
 
+parse = json.JSONDecoder(object_pairs_hook=as_object).decode
+
+
 def read_json_lines(file: IO[bytes]) -> Iterator[dict]:
     """One JSON object a line."""
-    return (json.loads(line, object_pairs_hook=as_object) for line in text_lines(file) if line.strip())
+    return (parse(line) for line in text_lines(file) if line.strip())
 
 
 def read_json(file: IO[bytes]) -> Iterator[dict]:
@@ -115,17 +113,11 @@ def file_rows(path: Path) -> Iterator[dict]:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             for number, row in enumerate(reader(file)):  # noqa: B007
                 yield row
-    except BROKEN as error:
-        what = next(_(words) for kinds, words in ADVICE if isinstance(error, kinds)).format(error=error)
-        words = _("{path}, row {row}: {what}")
-        raise ValueError(words.format(path=path.name, row=number + 1, what=what)) from None
-
-
-def frame_rows(frame: pd.DataFrame) -> Iterator[dict]:
-    """The rows of a DataFrame by way of JSON: plain Python, and None for what pandas counts as missing."""
-    check_names(frame.columns)
-    for start in range(0, len(frame), BATCH):
-        yield from json.loads(frame.iloc[start : start + BATCH].to_json(orient="records"))
+    except Exception as error:
+        if (advice := next((words for kinds, words in ADVICE if isinstance(error, kinds)), None)) is None:
+            raise
+        what = _(advice).format(error=error)
+        raise ValueError(_("{path}, row {row}: {what}").format(path=path.name, row=number + 1, what=what)) from None
 
 
 def find(name: str | Path, split: str) -> Path | Dataset:
@@ -144,7 +136,7 @@ def find(name: str | Path, split: str) -> Path | Dataset:
     repo, folder = hub_name(name)
     try:
         return load_dataset(repo, data_dir=folder, split=split)
-    except HUB_ERRORS as error:
+    except HUB_ERRORS as error:  # type: ignore[misc]
         words = _(
             "{name}: there is no such file here, and the hub did not give split “{split}” ({error}); "
             "check the name, the split and the connection, or take a local file"
@@ -153,10 +145,7 @@ def find(name: str | Path, split: str) -> Path | Dataset:
 
 
 def open_source(source, split: str) -> tuple[str, Iterator]:
-    """A name to speak of, and the rows of a file, a folder, a hub id or a table in memory, none of them read yet.
-
-    OSError, ValueError or TypeError for a source or a split that is not there.
-    """
+    """A name to speak of, and the rows, none of them read yet; OSError, ValueError or TypeError if there is no such."""
     name = type(source).__name__
     if isinstance(source, (str, Path)):
         name, source = str(source), find(source, split)
@@ -170,7 +159,9 @@ def open_source(source, split: str) -> tuple[str, Iterator]:
     if isinstance(source, Dataset):
         return name, (row for table in source.with_format("arrow").iter(BATCH) for row in table.to_pylist())
     if isinstance(source, pd.DataFrame):
-        return name, frame_rows(source)
+        check_names(source.columns)
+        parts = (source.iloc[start : start + BATCH] for start in range(0, len(source), BATCH))
+        return name, (row for part in parts for row in json.loads(part.to_json(orient="records")))
     if isinstance(source, (list, tuple, Iterator, IterableDataset)):
         return name, iter(source)
     words = _(
@@ -181,19 +172,16 @@ def open_source(source, split: str) -> tuple[str, Iterator]:
 
 
 def named_rows(rows: Iterable, name: str, columns: dict[str, str]) -> Iterator[dict]:
-    """The rows, their columns named as text in NFC, those that `columns` maps by its names; ValueError if one has none."""
-    ours = {theirs: own for own, theirs in columns.items()}
+    """The rows, their columns named in NFC, or as `columns` maps them; ValueError for a row without names."""
+    names = {*columns, *columns.values()}
     for number, row in enumerate(rows):
         if not isinstance(row, dict):
             words = _("{name}, row {row}: got a {kind}; expected an object with named columns; fix or delete it")
             raise ValueError(words.format(name=name, row=number, kind=type(row).__name__))
         row = {column if column is None else nfc(str(column)): cell for column, cell in row.items()}
         if columns:
-            row = {
-                ours.get(column, column): cell
-                for column, cell in row.items()
-                if column in ours or column not in columns
-            }
+            rest = {column: cell for column, cell in row.items() if column not in names}
+            row = rest | {ours: row[theirs] for ours, theirs in columns.items() if theirs in row}
         yield row
 
 
@@ -202,11 +190,11 @@ def has_splits(source) -> bool:
     return isinstance(source, DatasetDict) or (isinstance(source, (str, Path)) and not Path(source).is_file())
 
 
-def paired_split(source, split: str) -> tuple[str, str, Iterator] | None:
-    """The split that belongs to this one, test to train and train to test, as `open_source`; None if there is none."""
+def paired_split(source, split: str) -> tuple[str, tuple[str, Iterator]] | None:
+    """The split that belongs to this one, test to train and train to test, opened; None if there is none."""
     base = split.partition("[")[0]
     other = base.replace("train", "test") if "train" in base else base.replace("test", "train")
     try:
-        return (other, *open_source(source, other)) if other != base and has_splits(source) else None
+        return (other, open_source(source, other)) if other != base and has_splits(source) else None
     except (OSError, ValueError):
         return None
