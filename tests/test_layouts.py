@@ -2,6 +2,7 @@
 
 import json
 import re
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -265,7 +266,7 @@ def test_every_layout_of_the_course_has_its_rows_here():
 @pytest.mark.parametrize("as_messages", [False, True])
 def test_unpaired_answers_are_paired_within_a_prompt_and_the_rest_is_counted(as_messages):
     said = [("q", "good", True), ("x", "alone", True), ("q", "bad", False), ("q", "bad too", 0), ("z", "no", False)]
-    said += [("q", "good too", "1"), ("q", "?", "perhaps"), ("q", "", False)]
+    said += [("q", "good too", "1"), ("q", "?", "perhaps"), ("q", "", False), ("x", "too", True)]
     if as_messages:
         rows = [{"messages": [user(p), bot(a)], "label": label} for p, a, label in said]
     else:
@@ -273,8 +274,8 @@ def test_unpaired_answers_are_paired_within_a_prompt_and_the_rest_is_counted(as_
     pairs, report = loaded(rows)
     assert report.layout == ("kto_messages" if as_messages else "kto")
     assert pairs == [([user("q")], "good", "bad"), ([user("q")], "good too", "bad too")]
-    assert (report.read, report.kept, report.joined) == (8, 2, 2)
-    assert report.dropped == {"unpaired": [1, 4], "label": [6], "empty_answer": [7]}
+    assert (report.read, report.kept, report.joined) == (9, 2, 2)
+    assert report.dropped == {"unpaired": [1, 4, 8], "label": [6], "empty_answer": [7]}
     with pytest.raises(ValueError, match=r"no row is left(.|\n)*train with KTO"):
         loaded(rows[:2])
 
@@ -303,6 +304,9 @@ def test_columns_of_ones_own_are_mapped():
     assert pairs == [PLAIN] and report.layout == "text" and report.unused == ["ghi_chú"]
     decomposed = {"prompt": "ca\u0302u_ho\u0309i", "chosen": "hay", "rejected": "dơ\u0309"}
     assert loaded([own], columns=decomposed)[0] == [PLAIN]
+    assert loaded([{unicodedata.normalize("NFD", name): cell for name, cell in own.items()}], columns=names)[0] == [
+        PLAIN
+    ]
     with pytest.raises(ValueError, match=r"columns= names “cau_hoi”.*did you mean “câu_hỏi”"):
         loaded([own], columns={**names, "prompt": "cau_hoi"})
     with pytest.raises(ValueError, match=r"columns= names “promt”.*did you mean “prompt”"):
