@@ -45,6 +45,6 @@ def _(message: str) -> str:
     return _catalogue(_language).gettext(message)
 
 
-def grouped(number: int) -> str:
-    """A number, thousands set apart by a thin blank, which no language takes for a decimal sign."""
+def format_thousands(number: int) -> str:
+    """A number with a thin space between its thousands, which no language takes for a decimal sign."""
     return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")

@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from course_utils import world  # noqa: E402
-from course_utils.layouts import join_dialogue, split_dialogue  # noqa: E402
+from course_utils.data.layouts import join_dialogue, split_dialogue  # noqa: E402
 
 SEED = 20
 # How often each kind of question is asked, in what the models read first and in the preference pairs.

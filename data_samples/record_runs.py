@@ -42,7 +42,10 @@ def run(lesson: str, seed: int, steps: int | None = None) -> dict:
         if "default-run" in cell.metadata.get("tags", [])
     ]
     source = "\n".join(cells)
-    for old, new in (("seed = 0\n", f"seed = {seed}\n"), (STEPS[lesson], f"max_steps={steps}" if steps else STEPS[lesson])):
+    for old, new in (
+        ("seed = 0\n", f"seed = {seed}\n"),
+        (STEPS[lesson], f"max_steps={steps}" if steps else STEPS[lesson]),
+    ):
         if source.count(old) != 1:
             raise ValueError(f"{lesson}: expected {old!r} once in the cells tagged default-run")
         source = source.replace(old, new)

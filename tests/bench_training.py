@@ -85,7 +85,12 @@ def stock(trainer: type, config: type, bf16: bool = False) -> Callable:
         args = config(beta=BETA, bf16=bf16, output_dir="runs", **plain, **logs, **common)
         reference = {"ref_model": copy.deepcopy(model)} if trainer is DPOTrainer else {}
         made = trainer(
-            copy.deepcopy(model), args=args, train_dataset=pairs, processing_class=tokenizer, callbacks=[clock], **reference
+            copy.deepcopy(model),
+            args=args,
+            train_dataset=pairs,
+            processing_class=tokenizer,
+            callbacks=[clock],
+            **reference,
         )
         made.remove_callback(PrinterCallback)
         made.train()
@@ -153,7 +158,9 @@ def made_up_pairs(count: int) -> datasets.Dataset:
         prompt, chosen, rejected = (round(mean * rng.lognormvariate(-0.18, 0.6)) for mean in (100, 35, 42))
         if min(prompt, chosen, rejected) < 5 or prompt + max(chosen, rejected) > 256:
             continue
-        words = [" ".join(f"w{rng.randrange(4, 49152)}" for _ in range(n)) for n in (prompt - 3, chosen - 1, rejected - 1)]
+        words = [
+            " ".join(f"w{rng.randrange(4, 49152)}" for _ in range(n)) for n in (prompt - 3, chosen - 1, rejected - 1)
+        ]
         roles = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
         rows.append({name: [{"role": role, "content": text}] for (name, role), text in zip(roles.items(), words)})
     return datasets.Dataset.from_list(rows)

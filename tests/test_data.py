@@ -2,18 +2,21 @@
 
 import copy
 import gzip
+import io
 import json
 import tracemalloc
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict
 from trl import DPOConfig, DPOTrainer
 
 import course_utils as cu
-from course_utils import sources
+from course_utils.data import sources
+from course_utils.data.layouts import join_dialogue
 from course_utils.i18n import set_language
-from course_utils.layouts import join_dialogue
 
 U, A = "\n\nHuman: ", "\n\nAssistant: "
 GOOD = {"prompt": "Nước sôi ở bao nhiêu độ?", "chosen": "Ở 100 °C, tại mực nước biển.", "rejected": "Không, cảm ơn!"}
@@ -56,9 +59,11 @@ FILES = {
     "rows.json": lambda folder: json.dumps([GOOD, MORE], ensure_ascii=False),
     "bom.json": lambda folder: "\ufeff" + json.dumps([GOOD, MORE], indent=2),
     "lines.json": lambda folder: lines(GOOD, MORE),
+    "data.json": lambda folder: json.dumps({"version": 1, "data": [GOOD, MORE]}),
     "rows.csv": lambda folder: TABLE.to_csv(index=False),
     "excel.csv": lambda folder: "\ufeff" + TABLE.to_csv(index=False, sep=";", lineterminator="\r\n"),
     "quoted.csv": lambda folder: TABLE.to_csv(index=False, quoting=1) + "\n\n",
+    "mac.csv": lambda folder: TABLE.to_csv(index=False, quoting=1, lineterminator="\r"),
     "rows.tsv": lambda folder: TABLE.to_csv(index=False, sep="\t"),
     "rows.parquet": parquet,
 }
@@ -240,6 +245,8 @@ def test_memory_does_not_grow_with_the_number_of_rows():
 
 CSV = "prompt,chosen,rejected\n"
 JSON_GOOD = lines(GOOD)
+pq.write_table(pa.table([["a"], ["b"]], names=["chosen", "chosen"]), sink := io.BytesIO())
+TWICE = sink.getvalue()
 
 #: Files that cannot be read: (name, content, what the one error says).
 BROKEN = [
@@ -261,6 +268,14 @@ BROKEN = [
     ("utf16.csv", (CSV + "a,b,c\n").encode("utf-16"), r"utf16\.csv, row 0: got bytes that are not UTF-8"),
     ("late.jsonl", (JSON_GOOD + "\n").encode() * 3 + b'{"prompt": "\xff"}', r"late\.jsonl, row 3: got bytes"),
     ("quote.csv", CSV + 'a,b,c\n"a,b,c\n', r"quote\.csv, row 1: got a table that cannot be read .*quotation mark"),
+    ("twice.csv", "prompt,chosen,chosen\na,b,c\n", r"twice\.csv, row 0: got columns named twice: chosen; rename one"),
+    (
+        "twice.jsonl",
+        JSON_GOOD + '\n{"prompt": 1, "prompt": 2}',
+        r"twice\.jsonl, row 1: got columns named twice: prompt;",
+    ),
+    ("twice.json", '[{"prompt": 1, "prompt": 2}]', r"twice\.json, row 0: got columns named twice: prompt;"),
+    ("twice.parquet", TWICE, r"twice\.parquet, row 0: got columns named twice: chosen;"),
     ("rows.jsonl.gz", b"\x1f\x8b\x08nothing", r"rows\.jsonl\.gz, row 0: got a broken \.gz file"),
     ("plain.csv.gz", b"prompt,chosen", r"plain\.csv\.gz, row 0: got a broken \.gz file"),
     ("cut.jsonl.gz", gzip.compress(JSON_GOOD.encode())[:-12], r"cut\.jsonl\.gz, row \d: got a broken \.gz file"),

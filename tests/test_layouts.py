@@ -1,14 +1,15 @@
-"""Every layout turns hand-made rows into exactly the messages one expects, recognised by its columns."""
+"""Every layout turns hand-made rows into exactly the messages one expects, detected by its columns."""
 
 import json
 import re
+import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import course_utils as cu
-from course_utils.layouts import LAYOUTS, MARKER, join_dialogue, split_dialogue
+from course_utils.data.layouts import LAYOUTS, MARKER, join_dialogue, split_dialogue
 
 U, A = "\n\nHuman: ", "\n\nAssistant: "
 
@@ -245,14 +246,14 @@ def test_each_row_gives_its_messages_or_its_reason(layout, row, expected):
 
 
 @pytest.mark.parametrize("layout", ROWS)
-def test_each_layout_is_recognised_by_its_columns(layout):
-    sound = [row for row, expected in ROWS[layout] if not isinstance(expected, str)]
-    for row in sound:
+def test_each_layout_is_detected_by_its_columns(layout):
+    valid = [row for row, expected in ROWS[layout] if not isinstance(expected, str)]
+    for row in valid:
         assert loaded([row])[1].layout == layout
-    assert loaded(sound)[1].layout == layout
+    assert loaded(valid)[1].layout == layout
 
 
-def test_a_broken_first_row_does_not_mislead_the_recognition():
+def test_a_broken_first_row_does_not_mislead_the_detection():
     good = ROWS["hh"][0][0]
     _, report = loaded([{"chosen": "oh", "rejected": None}, good, good])
     assert report.layout == "hh" and report.dropped == {"missing": [0]}
@@ -265,7 +266,7 @@ def test_every_layout_of_the_course_has_its_rows_here():
 @pytest.mark.parametrize("as_messages", [False, True])
 def test_unpaired_answers_are_paired_within_a_prompt_and_the_rest_is_counted(as_messages):
     said = [("q", "good", True), ("x", "alone", True), ("q", "bad", False), ("q", "bad too", 0), ("z", "no", False)]
-    said += [("q", "good too", "1"), ("q", "?", "perhaps"), ("q", "", False)]
+    said += [("q", "good too", "1"), ("q", "?", "perhaps"), ("q", "", False), ("x", "too", True)]
     if as_messages:
         rows = [{"messages": [user(p), bot(a)], "label": label} for p, a, label in said]
     else:
@@ -273,8 +274,8 @@ def test_unpaired_answers_are_paired_within_a_prompt_and_the_rest_is_counted(as_
     pairs, report = loaded(rows)
     assert report.layout == ("kto_messages" if as_messages else "kto")
     assert pairs == [([user("q")], "good", "bad"), ([user("q")], "good too", "bad too")]
-    assert (report.read, report.kept, report.joined) == (8, 2, 2)
-    assert report.dropped == {"unpaired": [1, 4], "label": [6], "empty_answer": [7]}
+    assert (report.read, report.kept, report.joined) == (9, 2, 2)
+    assert report.dropped == {"unpaired": [1, 4, 8], "label": [6], "empty_answer": [7]}
     with pytest.raises(ValueError, match=r"no row is left(.|\n)*train with KTO"):
         loaded(rows[:2])
 
@@ -303,6 +304,9 @@ def test_columns_of_ones_own_are_mapped():
     assert pairs == [PLAIN] and report.layout == "text" and report.unused == ["ghi_chú"]
     decomposed = {"prompt": "ca\u0302u_ho\u0309i", "chosen": "hay", "rejected": "dơ\u0309"}
     assert loaded([own], columns=decomposed)[0] == [PLAIN]
+    assert loaded([{unicodedata.normalize("NFD", name): cell for name, cell in own.items()}], columns=names)[0] == [
+        PLAIN
+    ]
     with pytest.raises(ValueError, match=r"columns= names “cau_hoi”.*did you mean “câu_hỏi”"):
         loaded([own], columns={**names, "prompt": "cau_hoi"})
     with pytest.raises(ValueError, match=r"columns= names “promt”.*did you mean “prompt”"):
@@ -315,7 +319,7 @@ CONTENT = st.lists(PIECES | st.text(max_size=8), max_size=6).map("".join)
 
 @given(st.lists(CONTENT, min_size=1, max_size=6))
 def test_split_then_join_gives_back_the_dialogue(contents):
-    """For any text: what is split is joined to the same transcript, whose last marker gets its blank if it lacks it."""
+    """For any text: what is split is joined to the same transcript, whose last marker gets its space if it lacks it."""
     transcript = "".join((U, A)[i % 2] + text for i, text in enumerate(contents))
     assert join_dialogue(split_dialogue(transcript)) == re.sub(r"(\n\n(Human|Assistant):)\Z", r"\1 ", transcript)
 
@@ -334,5 +338,5 @@ def test_no_row_is_lost_whatever_it_says(prompt, chosen, rejected):
     rows = [ROWS["text"][0][0], {"prompt": prompt, "chosen": chosen, "rejected": rejected}]
     _, report = loaded(rows)
     assert report.read == 2 == report.kept + sum(map(len, report.dropped.values()))
-    blank = not re.sub(r"\s", "", prompt) or not chosen.strip() or not rejected.strip()
-    assert (report.kept == 1) == (blank or report.dropped.get("same_answers") == [1])
+    empty = not re.sub(r"\s", "", prompt) or not chosen.strip() or not rejected.strip()
+    assert (report.kept == 1) == (empty or report.dropped.get("same_answers") == [1])

@@ -1,0 +1,126 @@
+"""For the learner who asks what became of the rows: plain numbers, shown as a table in the learner's language."""
+
+import html
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..i18n import N_, _, format_thousands
+
+#: Why rows were dropped, and what to do about it.
+REASONS = {
+    "missing": (N_("a cell that is needed is empty"), N_("fill it in")),
+    "cells": (N_("more cells than columns"), N_("put quotation marks around a text with commas")),
+    "malformed": (N_("a cell has another form than the layout says"), N_("compare it with a row that was kept")),
+    "roles": (N_("user and assistant do not take turns"), N_("begin with the user, end with the assistant")),
+    "empty_prompt": (N_("the question is empty"), N_("write the question")),
+    "empty_answer": (N_("an answer is empty"), N_("write the answer")),
+    "histories_differ": (N_("chosen and rejected answer different questions"), N_("use one prompt for both")),
+    "same_answers": (N_("both answers are the same"), N_("write a worse or a better one")),
+    "tie": (N_("a tie: neither answer was preferred"), N_("nothing to fix")),
+    "rank_tie": (N_("all answers have the same rank"), N_("nothing to fix")),
+    "scores_disagree": (N_("the rejected answer has the higher score"), N_("look which way the scores run")),
+    "label": (N_("the label is none that this layout knows"), N_("look which labels the layout uses")),
+    "unpaired": (N_("one answer without a partner to the same prompt"), N_("train with KTO, or add the partner")),
+    "prompt_too_long": (N_("the prompt leaves no room for an answer"), N_("raise max_length, or shorten it")),
+    "template": (N_("the chat template refuses the messages"), N_("take out the system message")),
+}
+
+
+@dataclass
+class Report:
+    """What became of the rows, which are numbered from 0, a table's header not counted.
+
+    `read` = `kept` + `joined` + all in `dropped`, which lists row numbers by reason. `joined` counts rows that
+    gave their one answer to another row's pair. Kept, but worth a look: `duplicates` repeat an earlier pair,
+    `contradictions` prefer what an earlier pair rejects, `leaked` have a prompt that stands in `other` too
+    (`not_compared` says why that split could not be read), `cut` do not fit `max_length` whole. Lengths are medians
+    in characters; `longer`, `shorter` and `equal` count the chosen answers beside the rejected ones.
+    """
+
+    source: str
+    layout: str
+    unused: list[str] = field(default_factory=list)
+    read: int = 0
+    kept: int = 0
+    joined: int = 0
+    dropped: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    duplicates: list[int] = field(default_factory=list)
+    contradictions: list[int] = field(default_factory=list)
+    leaked: list[int] = field(default_factory=list)
+    other: str | None = None
+    not_compared: str = ""
+    cut: list[int] = field(default_factory=list)
+    max_length: int | None = None
+    chosen_length: float = 0.0
+    rejected_length: float = 0.0
+    longer: int = 0
+    shorter: int = 0
+    equal: int = 0
+
+    def close(self, chosen: np.ndarray, rejected: np.ndarray) -> None:
+        """Count all rows, given the lengths of the answers that were kept, in characters."""
+        self.kept, self.dropped = len(chosen), {reason: sorted(rows) for reason, rows in self.dropped.items()}
+        self.read = self.kept + self.joined + sum(map(len, self.dropped.values()))
+        self.longer, self.shorter = int((chosen > rejected).sum()), int((chosen < rejected).sum())
+        self.equal = self.kept - self.longer - self.shorter
+        if self.kept:
+            self.chosen_length, self.rejected_length = float(np.median(chosen)), float(np.median(rejected))
+
+    @property
+    def length_bias(self) -> bool:
+        """Whether one side is longer in at least 60% of the pairs that differ, by more than chance (sign test)."""
+        differ, gap = self.longer + self.shorter, abs(self.longer - self.shorter)
+        return gap >= 0.2 * differ and gap > 1.96 * differ**0.5
+
+    def lines(self) -> Iterator[tuple[str, str, str]]:
+        """The report as (what, how many, note); what deserves a look begins with ⚠."""
+
+        def line(what: str, rows: list[int], advice: str) -> tuple[str, str, str]:
+            return what, format_thousands(len(rows)), _("first: row {row}").format(row=rows[0]) + f"; {advice}"
+
+        yield _("read"), format_thousands(self.read), _("layout: {layout}").format(layout=self.layout)
+        for key, rows in self.dropped.items():
+            reason, advice = map(_, REASONS[key])
+            yield line(_("dropped: {reason}").format(reason=reason), rows, advice)
+        if self.joined:
+            yield _("joined to another row as its pair"), format_thousands(self.joined), ""
+        yield _("kept"), format_thousands(self.kept), ""
+        too_long = _("longer than max_length={max_length} tokens").format(max_length=self.max_length)
+        also = _("prompt also in “{other}”").format(other=self.other)
+        for what, rows, advice in (
+            (_("the same pair again"), self.duplicates, _("keep one of each")),
+            (_("the opposite of an earlier pair"), self.contradictions, _("decide which is right")),
+            (also, self.leaked, _("take it out of one, or the test is no test")),
+            (too_long, self.cut, _("the trainer cuts the end of the answer")),
+        ):
+            if rows:
+                yield line("⚠ " + what, rows, advice)
+        note = _("median, characters; chosen is longer in {longer}, shorter in {shorter} of the pairs")
+        longer, shorter = (f"{count / max(self.kept, 1):.0%}" for count in (self.longer, self.shorter))
+        medians = (format_thousands(round(length)) for length in (self.chosen_length, self.rejected_length))
+        what = "⚠ " * self.length_bias + _("length of chosen / rejected")
+        yield what, " / ".join(medians), note.format(longer=longer, shorter=shorter)
+        if self.not_compared:
+            yield "⚠ " + _("prompts not compared"), "", self.not_compared
+        if self.unused:
+            yield _("columns not used"), str(len(self.unused)), ", ".join(self.unused)
+
+    def __str__(self) -> str:
+        lines = list(self.lines())
+        width = max(len(count) for _what, count, _note in lines)
+        return "\n".join(f"{count:>{width}}  {what}{note and f' ({note})'}" for what, count, note in lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        left, name = "style='text-align:left'", html.escape(self.source)
+        titles = _("rows of {name}").format(name=name), _("how many"), _("note")
+        head = "".join(f"<th scope='col'>{title}</th>" for title in titles)
+        rows = "".join(
+            f"<tr><th scope='row' {left}>{what}</th><td>{count}</td><td {left}>{note}</td></tr>"
+            for what, count, note in (map(html.escape, line) for line in self.lines())
+        )
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
