@@ -12,8 +12,10 @@ import copy
 import os
 import random
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 os.environ |= {"TRL_EXPERIMENTAL_SILENCE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"}
 
@@ -30,6 +32,8 @@ from transformers import (
     logging,
 )
 from trl import DPOConfig, DPOTrainer
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import course_utils as cu
 
@@ -151,19 +155,24 @@ def made_up_model() -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
 
 
 def made_up_pairs(count: int) -> datasets.Dataset:
-    """Random words in the lengths of HH-RLHF's rows of up to 256 tokens: prompt 96, answers 33 and 39 on average."""
-    rng = random.Random(0)
-    rows = []
-    while len(rows) < count:
-        prompt, chosen, rejected = (round(mean * rng.lognormvariate(-0.18, 0.6)) for mean in (100, 35, 42))
-        if min(prompt, chosen, rejected) < 5 or prompt + max(chosen, rejected) > 256:
-            continue
-        words = [
-            " ".join(f"w{rng.randrange(4, 49152)}" for _ in range(n)) for n in (prompt - 3, chosen - 1, rejected - 1)
+    """Random words in the lengths of HH-RLHF's rows of up to 256 tokens: prompt 95, answers 33 and 39 on average."""
+    rng, lengths = random.Random(0), []
+    while len(lengths) < 50 * count:
+        row = [round(mean * rng.lognormvariate(-0.18, 0.6)) for mean in (112, 34, 41)]
+        if min(row) >= 5 and row[0] + max(row[1:]) <= 256:
+            lengths.append(row)
+    few = rng.sample(sorted(lengths, key=sum)[25::50], count)  # spread over all lengths as evenly as many would be
+    columns = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
+    marks = (3, 1, 1)  # what the template adds: two roles and an end, an end
+    return datasets.Dataset.from_list(
+        [
+            {
+                name: [{"role": role, "content": " ".join(f"w{rng.randrange(4, 49152)}" for _ in range(size - mark))}]
+                for (name, role), size, mark in zip(columns.items(), row, marks)
+            }
+            for row in few
         ]
-        roles = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
-        rows.append({name: [{"role": role, "content": text}] for (name, role), text in zip(roles.items(), words)})
-    return datasets.Dataset.from_list(rows)
+    )
 
 
 def main() -> None:

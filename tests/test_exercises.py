@@ -23,8 +23,8 @@ import torch.nn.functional as F
 import course_utils as cu
 from course_utils.data import Report
 from course_utils.exercises import EXERCISES, LESSONS, core, dpo, orpo
-from course_utils.exercises.core import FunctionExercise, same
 from course_utils.exercises.codes import BITS, decode, encode, tier_of
+from course_utils.exercises.core import FunctionExercise, same
 from course_utils.i18n import set_language
 from course_utils.world import Verdict
 

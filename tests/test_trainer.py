@@ -20,7 +20,7 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 import course_utils as cu
 from course_utils.batch import encode
-from course_utils.interrupt import Guard, first_interrupt
+from course_utils.interrupt import Guard, checkpoint_of, first_interrupt
 from course_utils.trainer import REF_LOGPS, PairTrainer, encode_rows
 
 LORA = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
@@ -236,7 +236,7 @@ def own_orpo_loss(nll, chosen, rejected, lam):
 
 
 def test_a_learners_own_dpo_loss_is_what_trains(small, few, make_args):
-    args = make_args(learning_rate=1e-3)
+    args = make_args(learning_rate=1e-3, adam_epsilon=1e-5)
     whole, own, other = (cu.train_dpo(*small, few, args, 0.5, loss) for loss in (cu.dpo_loss, own_dpo_loss, ipo_loss))
     assert_same_log(own.log, whole.log, tolerance=1e-5)
     assert other.log[0]["loss"] == pytest.approx(1.0, abs=1e-5)  # (1 / 2β)²
@@ -244,7 +244,7 @@ def test_a_learners_own_dpo_loss_is_what_trains(small, few, make_args):
 
 
 def test_a_learners_own_orpo_loss_is_what_trains(small, few, make_args):
-    args = make_args(learning_rate=1e-3)
+    args = make_args(learning_rate=1e-3, adam_epsilon=1e-5)
     whole = cu.train_orpo(*small, few, args, 0.5)
     own = cu.train_orpo(*small, few, args, 0.5, own_orpo_loss)
     sft = cu.train_orpo(*small, few, args, 0.5, lambda nll, chosen, rejected, lam: nll + 0 * lam)
@@ -657,3 +657,14 @@ def test_an_interrupted_run_goes_on_and_ends_like_a_whole_one(
     again = train("halves")  # complete: nothing is left to do
     assert_same_log(again.log, resumed.log, tolerance=0)
     assert again.tokens == 0 and again.finished and same(weights(again.model), weights(resumed.model))
+
+
+def test_a_checkpoint_that_was_cut_off_is_not_gone_on_from(make_args, tmp_path):
+    args = make_args(output_dir=str(tmp_path), resume_from_checkpoint=True)
+    assert checkpoint_of(args) is None
+    for step, written in ((9, True), (10, True), (11, False)):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        if written:
+            (tmp_path / f"checkpoint-{step}" / "trainer_state.json").touch()  # written last
+    assert checkpoint_of(args) == str(tmp_path / "checkpoint-10")
+    assert checkpoint_of(make_args(output_dir=str(tmp_path))) is None
