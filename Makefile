@@ -6,16 +6,24 @@ LANGS := $(notdir $(patsubst %/,%,$(wildcard translations/*/)))
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root) # as in a container; Jupyter asks to be told
 export TRANSFORMERS_VERBOSITY ?= error
 
-.PHONY: lab test notebooks translations samples runs bench slug colab lock
+.PHONY: lab test notebooks translations samples runs bench slug colab lock newest
 
 lab: .venv/lab
 	$(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks $(ROOT)
 
-# Two tests at a time with one thread each; with OMP_NUM_THREADS=2, one at a time with two threads.
+# Two tests at a time with one thread each; with OMP_NUM_THREADS=2, one at a time with two threads. PART is one of the
+# parts below; all is everything but the slow ones.
+PART ?= all
+all := -m "not slow"
+unit := tests course_utils -m "not slow" --ignore tests/test_browser.py --ignore tests/test_hub.py
+notebooks-en := notebooks/en
+notebooks-vi := notebooks/vi
+browser-and-hub := tests/test_browser.py tests/test_hub.py
+slow := tests -m slow
 test: export OMP_NUM_THREADS ?= 1
 test: .venv/dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n $$(( OMP_NUM_THREADS > 1 ? 1 : 2 )) --dist loadscope --no-loadscope-reorder
+	$(BIN)/python -m pytest $($(PART)) -n $$(( OMP_NUM_THREADS > 1 ? 1 : 2 )) --dist loadscope --no-loadscope-reorder
 
 # Run every notebook and keep what it printed.
 notebooks: .venv/dev
@@ -56,6 +64,12 @@ colab: .venv/dev
 	.colab/env/bin/pip install --quiet --only-binary=:all: -r tests/colab_requirements.txt
 	for lesson in dpo orpo; do \
 	  $(BIN)/python tests/colab_check.py .colab/env/bin/python . notebooks/en/$${lesson}_finetuning_example.ipynb || exit 1; done
+
+# Run both lessons on the newest releases of everything.
+newest:
+	$(PYTHON) -m venv --clear .newest
+	sed 's/==.*//' requirements.txt | .newest/bin/pip install --quiet --upgrade -r /dev/stdin
+	.newest/bin/jupyter nbconvert --to notebook --execute --output-dir .newest/run notebooks/en/*.ipynb
 
 # Pin every package that a fresh environment gets, in constraints.txt.
 lock:

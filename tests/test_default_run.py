@@ -31,6 +31,7 @@ def orpo_holds(table):
 HOLDS = {"dpo": dpo_holds, "orpo": orpo_holds}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lesson", HOLDS)
 def test_the_default_run_holds_with_another_seed(lesson, monkeypatch):
     monkeypatch.chdir(record_runs.HERE)  # where the run ends up does not matter to other tests
