@@ -83,7 +83,8 @@ def test_code_cells_are_short_and_nothing_of_the_machine_is_saved(lang, name):
     notebook = nbformat.read(ROOT / lang / name, as_version=4)
     text = (ROOT / lang / name).read_text(encoding="utf-8")
     assert "widgets" not in notebook.metadata and "widget-view" not in text  # a reader would see an error instead
-    assert not re.search(r"/(home|root|work|tmp|Users)/", text)
+    words = re.sub(r"base64,[\w+/=]+", "", text)  # a picture may spell anything
+    assert not re.search(r"/(home|root|work|tmp|Users)/", words)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             assert len(cell.source.splitlines()) <= 20, cell.id
