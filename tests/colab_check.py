@@ -91,7 +91,8 @@ def main(python, repository, notebook, *modules):
                     text = output.get("text", "") or output.get("data", {}).get("text/plain", "")
                     if output.get("name") == "stderr" and not re.search(r"it/s|s/it|^\s*$", text):
                         print("         ", text.strip())
-                    if output.output_type == "error" or (cell.id.endswith("-holds") and "False" in text):
+                    must_hold = cell.id.endswith(("-hold", "-holds", "-agrees"))
+                    if output.output_type == "error" or (must_hold and "False" in text):
                         raise SystemExit("\n".join(output.get("traceback", [f"{cell.id}: {text}"])))
 
 
