@@ -306,7 +306,7 @@ def train_sft(
         model, tokenizer, rows, args, peft_config, lambda logps, _counts, _ref: (-logps[:, 0], {}), per_token=True
     )
     if peft_config:
-        run.model = run.model.merge_and_unload()
+        run.model = run.model.merge_and_unload().requires_grad_(True)  # PEFT leaves it frozen
     return run
 
 

@@ -398,6 +398,13 @@ def test_after_sft_with_an_adapter_dpo_starts_from_the_merged_model(small, few, 
     assert run.log[0]["rewards/margins"] == 0
 
 
+def test_after_sft_with_an_adapter_all_weights_can_be_trained(small, few, demonstrations, make_args):
+    sft = cu.train_sft(*small, demonstrations, make_args(), peft_config=LORA)
+    assert all(parameter.requires_grad for parameter in sft.model.parameters())
+    run = cu.train_dpo(sft.model, small[1], few, make_args(learning_rate=1e-3))
+    assert not same(weights(run.model), weights(sft.model))
+
+
 def test_a_trained_model_trains_again_in_the_same_precision(small, few, make_args):
     mixed, model = [], copy.deepcopy(small[0])
 
