@@ -1,4 +1,4 @@
-"""Write the bundled data from the world's grammar: `python data_samples/make_data.py`.
+"""For authors: write the bundled data from the world's grammar, `python data_samples/make_data.py`.
 
 Everything follows from SEED. A held-out question is a thing, a topic and a wording that stand together
 in no training row, nor in what the models were pretrained on.
@@ -13,6 +13,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
+
+import grammar  # noqa: E402
 
 from course_utils import world  # noqa: E402
 from course_utils.data.layouts import join_dialogue, split_dialogue  # noqa: E402
@@ -59,14 +61,14 @@ class Source:
         """The turns up to and with the question; one in four follows on an earlier question."""
         rng = self.rng
         if rng.random() >= 0.25:
-            return [{"role": "user", "content": world.turn(rng, question)}]
+            return [{"role": "user", "content": grammar.turn(rng, question)}]
         group = world.topics()[question.topic].group
         related = self.earlier.get((question.lang, group, question.thing)) or self.earlier[question.lang]
         first = rng.choice([q for q in related if q.topic != question.topic])
         return [
-            {"role": "user", "content": world.turn(rng, first)},
-            {"role": "assistant", "content": world.answer(rng, first)},
-            {"role": "user", "content": world.turn(rng, question, again=True)},
+            {"role": "user", "content": grammar.turn(rng, first)},
+            {"role": "assistant", "content": grammar.answer(rng, first)},
+            {"role": "user", "content": grammar.turn(rng, question, again=True)},
         ]
 
 
@@ -79,8 +81,8 @@ def preference_rows(source: Source, count: int):
         if join_dialogue(prompt) in seen:
             continue
         seen.add(join_dialogue(prompt))
-        chosen = world.answer(source.rng, question)
-        rejected = world.answer(source.rng, question, world.pick_fault(source.rng, question))
+        chosen = grammar.answer(source.rng, question)
+        rejected = grammar.answer(source.rng, question, grammar.pick_fault(source.rng, question))
         yield {
             name: join_dialogue(prompt + [{"role": "assistant", "content": text}])
             for name, text in [("chosen", chosen), ("rejected", rejected)]
@@ -93,7 +95,7 @@ def instruction_rows(source: Source, count: int):
     for i in range(count):
         question = source.question(world.LANGUAGES[i % 2], {"answer": 1})
         fault = rng.choices([None, "polite", "concise"], [18, 1, 1])[0]
-        answer = world.answer(rng, question, fault)
+        answer = grammar.answer(rng, question, fault)
         yield {"prompt": source.prompt(question), "completion": [{"role": "assistant", "content": answer}]}
 
 
@@ -102,9 +104,9 @@ def own_rows(train: list, held_out: dict) -> list[list[str]]:
     source = Source([q for q in train if q.lang == "vi"], [], SEED + 4)
     rows = []
     for question in [source.question("vi", PREFERENCES) for _ in range(40)]:
-        fault = world.pick_fault(source.rng, question)
-        answers = [world.answer(source.rng, question), world.answer(source.rng, question, fault)]
-        rows.append([world.turn(source.rng, question), *answers])
+        fault = grammar.pick_fault(source.rng, question)
+        answers = [grammar.answer(source.rng, question), grammar.answer(source.rng, question, fault)]
+        rows.append([grammar.turn(source.rng, question), *answers])
     rows[4][2] = ""  # the rejected answer was never written
     rows[9][2] = rows[9][1]  # the same answer twice
     rows[17][0] = " "  # the question was lost
@@ -122,8 +124,8 @@ def dialogues(count: int, seed: int):
     source = Source(train, train, seed)
     for i in range(count):
         question = source.question(world.LANGUAGES[i % 2], READING)
-        fault = world.pick_fault(source.rng, question) if source.rng.random() < 0.6 else None
-        yield source.prompt(question) + [{"role": "assistant", "content": world.answer(source.rng, question, fault)}]
+        fault = grammar.pick_fault(source.rng, question) if source.rng.random() < 0.6 else None
+        yield source.prompt(question) + [{"role": "assistant", "content": grammar.answer(source.rng, question, fault)}]
 
 
 def write_lines(name: str, rows) -> None:

@@ -2,12 +2,13 @@ import filecmp
 import random
 import unicodedata
 
+import grammar
 import make_data
 import pytest
 
 import course_utils as cu
 from course_utils import world
-from course_utils.world import DUTY, FAULTS, RULES
+from course_utils.world import DUTY, RULES
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -15,10 +16,10 @@ def test_the_judge_reads_back_what_the_grammar_wrote(seed):
     """Over every question of the world: a good answer breaks nothing, a faulty one just its rule."""
     rng = random.Random(seed)
     for question in world.questions().values():
-        turn = world.turn(rng, question)
-        assert cu.judge(turn, world.answer(rng, question)).broken == ()
-        for fault in FAULTS[world.topics()[question.topic].kind]:
-            assert cu.judge(turn, world.answer(rng, question, fault)).broken == (fault,)
+        turn = grammar.turn(rng, question)
+        assert cu.judge(turn, grammar.answer(rng, question)).broken == ()
+        for fault in grammar.FAULTS[world.topics()[question.topic].kind]:
+            assert cu.judge(turn, grammar.answer(rng, question, fault)).broken == (fault,)
 
 
 WATER = "Water basil when the top of the soil feels dry."
@@ -77,13 +78,13 @@ def test_the_judge_reads_decomposed_vietnamese():
     assert cu.judge("Bao lâu thì nên tưới húng quế một lần?", answer).preferred
 
 
-def test_the_judge_refuses_questions_of_another_world():
+def test_the_judge_refuses_questions_out_of_domain():
     with pytest.raises(ValueError, match="no question of the bundled world"):
         cu.judge("What is the capital of France?", "Paris.")
 
 
 def test_every_fault_is_a_rule_and_every_duty_a_fault():
-    for kind, faults in FAULTS.items():
+    for kind, faults in grammar.FAULTS.items():
         assert set(faults) <= set(RULES) and DUTY[kind] in faults
 
 
@@ -105,8 +106,8 @@ def test_bundled_data_is_what_the_script_writes(tmp_path, monkeypatch):
     here = make_data.HERE
     monkeypatch.setattr(make_data, "HERE", tmp_path)
     make_data.main()
-    for name in make_data.SIZES:
-        assert filecmp.cmp(here / f"{name}.jsonl", tmp_path / f"{name}.jsonl", shallow=False), name
+    for name in [*(f"{name}.jsonl" for name in make_data.SIZES), "own_preferences.csv"]:
+        assert filecmp.cmp(here / name, tmp_path / name, shallow=False), name
 
 
 def test_held_out_questions_stand_in_no_training_text(setup, held_out):
