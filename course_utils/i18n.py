@@ -1,4 +1,4 @@
-"""The learner's language. Words are looked up when they are shown, never at import."""
+"""For whoever shows words: the learner's language. Messages are looked up when they are shown, never at import."""
 
 import gettext
 from functools import cache
@@ -10,7 +10,7 @@ _language = SOURCE_LANGUAGE
 
 
 def languages() -> list[str]:
-    """The languages the course is to be had in."""
+    """The languages in which the course is available."""
     return [SOURCE_LANGUAGE, *sorted(path.parent.name for path in TRANSLATIONS.glob("*/course_utils.mo"))]
 
 
@@ -18,7 +18,7 @@ def set_language(lang: str) -> None:
     """Choose the language of everything that the course prints or draws from now on."""
     global _language
     if lang not in languages():
-        raise ValueError(f"language {lang!r} is not to be had; choose one of {', '.join(languages())}")
+        raise ValueError(f"language {lang!r} is not available; choose one of {', '.join(languages())}")
     _language = lang
 
 
