@@ -4,7 +4,6 @@ from .batch import encode
 from .data import load_preferences
 from .evaluation import answer_logps, generate, judge_all, reward_accuracy, score_table, share, side_by_side, win_rate
 from .exercises import ex, progress
-from .hub import fetch
 from .live import ShowProgress
 from .losses import (
     dpo_loss,
@@ -18,7 +17,8 @@ from .losses import (
     orpo_loss,
     sequence_logps,
 )
-from .models import load_model
+from .machine.models import load_model
+from .machine.start import fetch, start
 from .plotting import (
     plot_accuracy,
     plot_grid,
@@ -31,7 +31,6 @@ from .plotting import (
     plot_win_rates,
     show,
 )
-from .start import start
 from .tokens import token_view
 from .trainer import SHOW_PROGRESS, precompute_ref_logps, train_dpo, train_orpo, train_sft
 from .widgets import browse_answers, explore_dpo_loss, explore_orpo_loss, kl_lab

@@ -7,7 +7,6 @@ rows and prompts. Ends with one JSON line: what the set-up was, and the first lo
 import json
 import os
 import sys
-from importlib import import_module
 from pathlib import Path
 
 os.environ["MPLBACKEND"] = "Agg"
@@ -17,12 +16,12 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import shorter  # noqa: E402
 from test_solutions import code_cells  # noqa: E402
 
+from course_utils.machine import start  # noqa: E402
+
 
 def main(lang: str, name: str) -> None:
-    start = import_module("course_utils.start")
     start.ROWS, start.STEP = 420, 4
-    for settings in start.REAL.values():
-        settings |= {"max_steps": 3, "warmup_steps": 1}
+    start.REAL |= {method: (rate, 3) for method, (rate, _steps) in start.REAL.items()}
     shorter.shorten()
     os.chdir(ROOT / "notebooks" / lang)
     names = {"display": lambda *shown: None}

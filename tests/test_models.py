@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import course_utils as cu
-from course_utils.models import BUNDLED
+from course_utils.machine.models import BUNDLED
 
 NAMES = ["small", "large"]
 

@@ -3,28 +3,37 @@
 import os
 import re
 import shutil
-import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from datasets import Dataset, DatasetDict
 from transformers import TrainingArguments
 from trl import DPOConfig, SFTConfig
 
 import course_utils as cu
-from course_utils.models import BUNDLED
-from course_utils.start import HH_RLHF, SAMPLES, SIZES, best_plan, need, size_of
+from course_utils.machine.models import BUNDLED, SAMPLES
+from course_utils.machine.start import HH_RLHF, PLANS
 
 PAGE = (Path(__file__).parents[1] / "notebooks" / "en" / "hardware.md").read_text(encoding="utf-8")
 ROW = re.compile(r"^\|(.+)\|$", re.MULTILINE)
+INSTRUCT, BASE, PAIRS = "Qwen/Qwen2.5-0.5B-Instruct", "Qwen/Qwen2.5-0.5B", "trl-lib/ultrafeedback_binarized"
 
 
 @pytest.fixture
 def hub(monkeypatch):
-    """A hub that has everything; holds what it was asked for."""
-    asked = []
-    monkeypatch.setattr(sys.modules["course_utils.start"], "unreachable", lambda names: asked.extend(names))
-    return asked
+    """A hub that has everything but the names in its set `lacks`; `asked` holds what it was asked for."""
+
+    def download(name, kind, held_out):
+        hub.asked.append((name, kind))
+        if name in hub.lacks:
+            raise ConnectionError("not today")
+        return DatasetDict(train=Dataset.from_dict({})) if kind == "dataset" else name
+
+    hub = SimpleNamespace(asked=[], lacks=set())
+    monkeypatch.setattr("course_utils.machine.start.download", download)
+    return hub
 
 
 @pytest.fixture
@@ -44,11 +53,10 @@ def gpu(monkeypatch):
 
 def test_without_a_gpu_everything_is_bundled_and_the_hub_is_not_asked(hub, capsys):
     setup = cu.start()
-    assert hub == [] and setup.from_hub == []
     assert (setup.device, setup.instruct_model, setup.base_model) == ("cpu", "small", "small")
     assert setup.preferences == SAMPLES / "preferences" and setup.dpo == setup.orpo == setup.sft == setup.fit == {}
     assert capsys.readouterr().out.count("\n") == 1
-    assert cu.fetch(setup) == setup
+    assert cu.fetch(setup) == setup and hub.asked == []
 
 
 def test_a_t4_trains_smollm2_135m_on_hh_rlhf_in_fp16(hub, gpu, capsys):
@@ -59,45 +67,125 @@ def test_a_t4_trains_smollm2_135m_on_hh_rlhf_in_fp16(hub, gpu, capsys):
     assert setup.instruct_model == "HuggingFaceTB/SmolLM2-135M-Instruct"
     assert setup.base_model == "HuggingFaceTB/SmolLM2-135M"
     assert (setup.preferences, setup.instructions, setup.peft_config) == (HH_RLHF, None, None)
-    assert hub == [(setup.instruct_model, "model"), (setup.base_model, "model"), (HH_RLHF, "dataset")]
     said = capsys.readouterr().out
     assert said.count("\n") == 1
     for words in ("cuda in fp16", "SmolLM2-135M-Instruct", HH_RLHF, "2000 pairs", "4 at a time", "512 tokens"):
         assert words in said
+    assert isinstance(cu.fetch(setup).preferences, DatasetDict)
+    assert hub.asked == [(setup.instruct_model, "model"), (setup.base_model, "model"), (HH_RLHF, "dataset")]
 
 
-def test_a_bigger_gpu_takes_a_bigger_model_and_a_small_one_an_adapter(hub, gpu):
-    gpu(149, bf16=True)
-    setup = cu.start()
-    assert "1.7B" in setup.instruct_model and setup.precision == "bf16" and setup.peft_config is None
-    gpu(7)
-    setup = cu.start()
-    assert "135M" in setup.instruct_model and setup.peft_config.r == 16
-    assert setup.fit["per_device_train_batch_size"] * setup.fit["gradient_accumulation_steps"] == 16
-    gpu(6)
-    assert cu.start().instruct_model == "small"
+def test_the_pages_table_is_what_the_set_up_chooses_and_too_little_memory_takes_the_bundled_model(gpu, capsys):
+    rows = [[cell.strip() for cell in row.split("|")] for row in ROW.findall(PAGE)]
+    found = {float(row[0].split()[0]): row[1:] for row in rows if re.match(r"\d+ GB", row[0])}
+    assert {float(memory) for *_, memory in PLANS} <= {*found}
+    for gigabytes, (model, way, pairs) in found.items():
+        gpu(gigabytes, bf16=True)
+        setup = cu.start()
+        assert (setup.instruct_model, setup.precision) == (f"HuggingFaceTB/{model}", "bf16")
+        assert (setup.peft_config is None) == {"LoRA": False, "all weights": True}[way]
+        assert setup.fit == {"per_device_train_batch_size": int(pairs), "gradient_accumulation_steps": 16 // int(pairs)}
+    gpu(min(found) - 1, bf16=True)
+    capsys.readouterr()
+    assert cu.start().is_bundled and "6.0 GB of free memory do not hold a lesson" in capsys.readouterr().out
 
 
-def test_every_choice_has_its_argument(hub, gpu, capsys):
+def test_the_pages_sums_leave_a_fifth_of_the_memory_and_follow_from_its_figures():
+    """Bytes a parameter, and megabytes a token: what the page says of each, put together as it says."""
+    full, lora = map(float, re.search(r"plans with (\d+) bytes, and with (\d+) for LoRA", PAGE).groups())
+    layers = dict(zip(("135M", "360M", "1.7B"), map(float, re.findall(r"(\d\.\d+) MB(?: for|,)", PAGE))))
+    logits, parameters = float(re.search(r"(\d\.\d+) MB more", PAGE)[1]), {"135M": 134.5, "360M": 361.8, "1.7B": 1711}
+
+    def gigabytes(size, adapter, pairs, tokens):
+        return (lora if adapter else full) * parameters[size] / 1e3 + (layers[size] + logits) * 2 * pairs * tokens / 1e3
+
+    for size in parameters:
+        row = re.search(rf"^\| SmolLM2-{size} \|(.+)\|$", PAGE, re.MULTILINE)[1]
+        sums = [gigabytes(size, adapter, 8, tokens) for adapter in (False, True) for tokens in (512, 1024)]
+        assert [float(cell.split()[0]) for cell in row.split("|")] == [pytest.approx(value, abs=0.1) for value in sums]
+    for model, adapter, pairs, memory in PLANS:
+        assert gigabytes(model.split("-")[1], adapter, pairs, 512) <= 0.805 * memory
+    shares = {"one copy": lambda n: 22, "ZeRO-1": lambda n: 14 + 8 / n, "ZeRO-2": lambda n: 10 + 12 / n}
+    for name, bytes_of in (shares | {"ZeRO-3": lambda n: 22 / n}).items():
+        cells = re.search(rf"^\| {name}.*$", PAGE, re.MULTILINE)[0].strip("|").split("|")
+        assert [int(cell.split()[0]) for cell in cells[-2:]] == [round(7.6 * bytes_of(n)) for n in (4, 8)]
+
+
+def test_longer_rows_and_32_bits_leave_room_for_fewer_pairs(gpu):
     gpu(15)
-    assert cu.start(hub=False).instruct_model == "small" and hub == []
-    assert cu.start(device="cpu").instruct_model == "small"
+    pairs = [cu.start(**wish).fit["per_device_train_batch_size"] for wish in (
+        {}, {"max_length": 1024}, {"precision": "fp32"}, {"max_length": 4096}, {"max_length": 4096, "batch_size": 3}
+    )]  # fmt: skip
+    assert pairs == [4, 2, 2, 1, 3]
+
+
+def test_every_choice_has_its_argument(gpu, capsys):
+    gpu(15)
+    assert cu.start(hub=False).is_bundled and cu.start(hub=False).instructions
+    assert cu.start(device="cpu").is_bundled
     assert cu.start(precision="fp32").training_args["fp16"] is False
-    named = cu.start(instruct_model="Qwen/Qwen2.5-0.5B-Instruct", base_model="a/b", lora=True)
-    assert "may not fit: a lesson with it takes about 16.9 GB, and 15.0 GB are free" in capsys.readouterr().out
-    assert (named.instruct_model, named.base_model) == ("Qwen/Qwen2.5-0.5B-Instruct", "a/b") and named.peft_config
-    assert cu.start(instruct_model="Qwen/Qwen2.5-0.5B-Instruct").base_model == "Qwen/Qwen2.5-0.5B"
-    data = cu.start(preferences="trl-lib/ultrafeedback_binarized", rows=50, max_length=1024, batch_size=2)
-    assert (data.preferences, data.rows) == ("trl-lib/ultrafeedback_binarized", 50)
-    expected = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 8}
-    assert data.fit == expected and data.max_length == 1024
+    named = cu.start(instruct_model=INSTRUCT, base_model="a/b", lora=True)
+    assert "may not fit into 15.0 GB" in capsys.readouterr().out
+    assert (named.instruct_model, named.base_model, named.peft_config.r) == (INSTRUCT, "a/b", 16)
+    assert cu.start(instruct_model=INSTRUCT).base_model == BASE
+    assert cu.start(lora=True).peft_config and cu.start(lora=False).peft_config is None
+    data = cu.start(preferences=PAIRS, rows=50, max_length=1024, batch_size=2)
+    assert (data.preferences, data.rows, data.max_length, data.instructions) == (PAIRS, 50, 1024, None)
+    assert data.fit == {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 8}
     large = cu.start(device="cpu", instruct_model="large")
     assert (large.instruct_model, large.base_model, large.preferences) == ("large", "large", SAMPLES / "preferences")
     assert "135M" in cu.start(device="cpu", hub=True).instruct_model
 
 
+def test_a_model_of_the_table_is_trained_as_the_table_says_and_another_one_with_care(gpu, capsys):
+    gpu(44)
+    known, other = (cu.start(instruct_model=name) for name in ("HuggingFaceTB/SmolLM2-135M-Instruct", INSTRUCT))
+    assert known.fit["per_device_train_batch_size"] == 4 and not known.peft_config
+    assert other.fit["per_device_train_batch_size"] == 1 and other.peft_config
+    gpu(5)
+    capsys.readouterr()
+    assert cu.start(instruct_model="HuggingFaceTB/SmolLM2-135M-Instruct", lora=False).peft_config is None
+    assert "may not fit into 5.0 GB" in capsys.readouterr().out
+
+
+YOURS = {"preferences": PAIRS, "rows": 50, "batch_size": 3, "max_length": 99}
+
+
+def test_what_the_course_chose_falls_back_and_what_you_named_stays(hub, gpu, capsys):
+    gpu(15)
+    hub.lacks = {HH_RLHF}
+    setup = cu.fetch(cu.start())
+    assert setup.is_bundled and setup.instructions and setup.fit == {} and setup.rows is None
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 3 and said[1].startswith(f"{HH_RLHF}: there is no connection") and "goes on with its" in said[1]
+    model = cu.fetch(cu.start(instruct_model=INSTRUCT, batch_size=3))
+    assert (model.instruct_model, model.base_model, model.preferences) == (INSTRUCT, BASE, SAMPLES / "preferences")
+    assert model.fit["per_device_train_batch_size"] == 3
+    hub.lacks = {"HuggingFaceTB/SmolLM2-135M"}
+    data = cu.fetch(cu.start(**YOURS))
+    assert data.is_bundled and isinstance(data.preferences, DatasetDict) and data.instructions is None
+    assert (data.rows, data.max_length, data.fit) == (50, 99, {"per_device_train_batch_size": 3})
+
+
+@pytest.mark.parametrize("lacking", [INSTRUCT, BASE, PAIRS])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_what_you_named_is_never_replaced(hub, gpu, device, lacking):
+    gpu(15)
+    setup = cu.start(device=device, instruct_model=INSTRUCT, preferences=PAIRS)
+    hub.lacks = {lacking}
+    with pytest.raises(OSError, match=f"{lacking}: there is no connection to the hub.*Nothing takes the place"):
+        cu.fetch(setup)
+
+
+def test_data_that_you_named_is_not_replaced_where_the_model_is(hub, gpu):
+    gpu(15)
+    hub.lacks = {"HuggingFaceTB/SmolLM2-135M", PAIRS}
+    with pytest.raises(OSError, match=PAIRS):
+        cu.fetch(cu.start(**YOURS))
+
+
 @pytest.mark.parametrize("method", ["sft", "dpo", "orpo"])
-def test_settings_are_those_that_every_trainer_takes(hub, method):
+def test_settings_are_those_that_every_trainer_takes(method):
     setup = cu.start(device="cpu", hub=True)
     for config in (TrainingArguments, SFTConfig, DPOConfig):
         assert config(**getattr(setup, method), **setup.training_args).learning_rate < 1e-4
@@ -112,55 +200,24 @@ def test_a_real_model_is_trained_in_bf16_on_a_cpu_that_has_it_and_the_bundled_on
     real = cu.start(device="cpu", hub=True)
     assert real.precision == precision and real.training_args["bf16"] == (precision == "bf16")
     assert cu.start(device="cpu", hub=True, precision="fp32").precision == "fp32"
-    for bundled in (cu.start(device="cpu"), real.bundled()):
-        assert bundled.precision == "fp32" and not bundled.training_args["bf16"]
+    hub.lacks = {real.instruct_model}
+    for bundled in (cu.start(device="cpu"), cu.fetch(real)):
+        assert bundled.is_bundled and bundled.precision == "fp32" and not bundled.training_args["bf16"]
 
 
-def test_an_adapter_takes_larger_steps(hub):
+def test_an_adapter_takes_larger_steps():
     full, adapter = (cu.start(hub=True, lora=lora).dpo["learning_rate"] for lora in (False, True))
     assert adapter == 2 * full
 
 
-def test_more_of_anything_needs_more_memory():
-    name = "HuggingFaceTB/SmolLM2-135M"
-    one = need(name, False, 2, "fp16", 512)
-    assert one < need(name, False, 4, "fp16", 512) and one < need(name, False, 2, "fp16", 1024)
-    assert one < need(name, False, 2, "fp32", 512) and one > need(name, True, 2, "fp16", 512)
-    assert (
-        one < need("HuggingFaceTB/SmolLM2-360M", False, 2, "fp16", 512) < need("some/Other-7B", False, 2, "fp16", 512)
-    )
-
-
-def test_the_pages_table_of_choices_is_what_the_set_up_chooses():
-    rows = [[cell.strip() for cell in row.split("|")] for row in ROW.findall(PAGE)]
-    found = {float(row[0].split()[0]): row[1:] for row in rows if re.match(r"\d+ GB", row[0])}
-    assert len(found) == 6
-    for gigabytes, (model, way, pairs) in found.items():
-        lora = {"LoRA": True, "all weights": False}[way]
-        expected = (f"HuggingFaceTB/{model}", lora, int(pairs))
-        assert best_plan(None, None, None, 512, "fp16", gigabytes * 1e9) == expected
-
-
-def test_the_pages_sums_are_those_of_the_code():
-    for size, (parameters, _token) in SIZES.items():
-        row = re.search(rf"^\| SmolLM2-{size} \|(.+)\|$", PAGE, re.MULTILINE)[1]
-        told = [float(cell.split()[0]) for cell in row.split("|")]
-        sums = [need(size, lora, 8, "fp16", tokens) / 1e9 for lora in (False, True) for tokens in (512, 1024)]
-        assert told == [pytest.approx(value, abs=0.05) for value in sums] and parameters > 1e8
-    shares = {"one copy": lambda n: 22, "ZeRO-1": lambda n: 14 + 8 / n, "ZeRO-2": lambda n: 10 + 12 / n}
-    for name, bytes_of in (shares | {"ZeRO-3": lambda n: 22 / n}).items():
-        cells = re.search(rf"^\| {name}.*$", PAGE, re.MULTILINE)[0].strip("|").split("|")
-        assert [int(cell.split()[0]) for cell in cells[-2:]] == [round(7.6 * bytes_of(n)) for n in (4, 8)]
-
-
-def test_the_pages_choices_can_be_made(hub):
+def test_the_pages_choices_can_be_made():
     names = {"cu": cu}
     for line in re.findall(r"^setup = cu\.start\(.*?\)", PAGE, re.MULTILINE):
         exec(line, names)
-    assert names["setup"].fit["per_device_train_batch_size"] == 2 and names["setup"].preferences in dict(hub)
+    assert names["setup"].fit["per_device_train_batch_size"] == 2 and names["setup"].preferences == PAIRS
 
 
-def test_memory_that_this_kernel_has_taken_itself_counts_as_free(hub, gpu):
+def test_memory_that_this_kernel_has_taken_itself_counts_as_free(gpu):
     gpu(15)
     before = cu.start()
     gpu(15, used=9e9)
@@ -171,20 +228,17 @@ def test_an_own_folder_is_no_bundled_model_wherever_it_lies(hub, tmp_path):
     shutil.copytree(BUNDLED["small"], tmp_path / "mine")
     for name in (str(tmp_path / "mine"), os.path.relpath(BUNDLED["small"])):
         setup = cu.start(device="cpu", instruct_model=name, base_model=name)
-        assert not setup.is_bundled and setup.dpo["learning_rate"] < 1e-4 and setup.from_hub == []
-
-
-def test_the_size_of_a_folders_model_is_counted(small):
-    assert size_of(str(BUNDLED["small"]))[0] == pytest.approx(small[0].num_parameters(), rel=0.01)
+        assert not setup.is_bundled and setup.dpo["learning_rate"] < 1e-4
+        assert cu.fetch(setup) == setup and hub.asked == []
 
 
 @pytest.mark.parametrize("named", [{"base_model": "a/b"}, {"instruct_model": "google/gemma-3-270m-it"}])
-def test_a_model_that_does_not_tell_its_sister_is_one_clear_error(hub, named):
+def test_a_model_that_does_not_tell_its_counterpart_is_one_clear_error(named):
     with pytest.raises(ValueError, match="name both, instruct_model and base_model"):
         cu.start(device="cpu", **named)
 
 
-def test_one_file_is_no_data_for_a_lesson(hub, tmp_path):
+def test_one_file_is_no_data_for_a_lesson(tmp_path):
     (tmp_path / "mine.csv.gz").touch()
     with pytest.raises(ValueError, match=r"train\.csv\.gz and test\.csv\.gz"):
         cu.start(preferences=tmp_path / "mine.csv.gz")

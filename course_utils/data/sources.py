@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict, IterableDataset, load_dataset
 
-from ..hub import HUB_ERRORS, hub_name, trouble
+from ..machine.hub import HUB_ERRORS, explain_hub_error, hub_name
 from ..i18n import N_, _
 
 BATCH = 100  # rows held at a time; more is slower, because they no longer fit the processor's cache
@@ -135,13 +135,13 @@ def find(name: str | Path, split: str) -> Path | Dataset:
         raise FileNotFoundError(_("{path}: there is no such file; check the path").format(path=name))
     repo, folder = hub_name(name)
     try:
-        return load_dataset(repo, data_dir=folder, split=split)
+        return load_dataset(repo, data_dir=folder, split=split, trust_remote_code=False)
     except HUB_ERRORS as error:  # type: ignore[misc]
         words = _(
             "{name}: there is no such file here, and the hub did not give split “{split}” ({error}); "
             "check the name, the split and the connection, or take a local file"
         )
-        raise OSError(words.format(name=name, split=split, error=trouble(error))) from error
+        raise OSError(words.format(name=name, split=split, error=explain_hub_error(error))) from error
 
 
 def open_source(source, split: str) -> tuple[str, Iterator]:

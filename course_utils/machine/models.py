@@ -1,0 +1,53 @@
+"""For learners: a model and its tokenizer, bundled, from a folder or from the hub."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import try_to_load_from_cache
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from ..i18n import _
+from .hub import HUB_ERRORS, explain_hub_error
+
+SAMPLES = Path(__file__).parents[2] / "data_samples"
+BUNDLED = {path.parent.name: path.parent for path in sorted(SAMPLES.glob("models/*/*.safetensors"))}
+
+
+def find(name: str | Path) -> str:
+    """A bundled model's folder, a folder, what the hub's cache holds of a name, or the name itself."""
+    if str(name) in BUNDLED or Path(name).is_dir():
+        return str(BUNDLED.get(str(name), name))
+    files = (try_to_load_from_cache(str(name), f"model.safetensors{index}") for index in ("", ".index.json"))
+    return next((str(Path(file).parent) for file in files if isinstance(file, str)), str(name))
+
+
+def load_model(
+    name: str | Path = "small", device: str = "cpu", template: str | Path | None = None, max_length: int | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Return `(model, tokenizer)`; OSError for a model that is not available.
+
+    name: "small" or "large" for the bundled base models, else a folder or a hub id. template: the name of a model of
+    the same family whose chat template is taken if this one has none, as base models do. max_length: tokens of a
+    prompt with its answer; kept as `tokenizer.model_max_length`, by which `load_preferences` and `train_dpo` go.
+    The weights come in float32: in bfloat16 the small steps of preference training round away. Only safetensors are
+    read, and no code that comes with a model is run.
+    """
+    safe = {"trust_remote_code": False}
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(find(name), **safe)
+        model: Any = AutoModelForCausalLM.from_pretrained(find(name), dtype=torch.float32, use_safetensors=True, **safe)
+        borrows = template and tokenizer.chat_template is None
+        theirs = AutoTokenizer.from_pretrained(find(template), **safe) if template and borrows else None
+    except HUB_ERRORS as error:
+        words = _("load_model: “{name}” is neither a bundled model ({known}) nor a folder, nor from the hub: {reason}")
+        raise OSError(words.format(name=name, known=", ".join(BUNDLED), reason=explain_hub_error(error))) from error
+    if template and theirs and theirs.chat_template:
+        from trl import clone_chat_template  # seconds to import, and seldom needed
+
+        model, tokenizer, _added = clone_chat_template(model, tokenizer, find(template))
+    if max_length:
+        tokenizer.model_max_length = max_length
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return model.to(device), tokenizer
