@@ -44,7 +44,7 @@ def generate(
             rows = order[:batch_size]
             batch = tokenizer([texts[i] for i in rows], **layout, return_token_type_ids=False).to(model.device)
             try:
-                output = model.generate(**batch, **settings, pad_token_id=tokenizer.pad_token_id)
+                output = model.generate(**batch, **settings, pad_token_id=tokenizer.pad_token_id)  # type: ignore[operator]
             except torch.cuda.OutOfMemoryError:
                 if batch_size == 1:
                     raise

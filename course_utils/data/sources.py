@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict, IterableDataset, load_dataset
 
-from ..machine.hub import HUB_ERRORS, explain_hub_error, hub_name
 from ..i18n import N_, _
+from ..machine.hub import HUB_ERRORS, explain_hub_error, hub_name
 
 BATCH = 100  # rows held at a time; more is slower, because they no longer fit the processor's cache
 #: What is broken in a file, and what to do.

@@ -4,7 +4,7 @@ from typing import Any
 
 from datasets import DatasetDict, load_dataset
 from datasets.exceptions import DatasetsError
-from huggingface_hub import snapshot_download
+from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 
 from ..i18n import N_, _
@@ -59,7 +59,8 @@ def with_test(data: Any, rows: int) -> DatasetDict:
 
 def download(name: str, kind: str, held_out: int) -> Any:
     """A "model" into the hub's cache, or a "dataset" with its test rows; one of `HUB_ERRORS` if it does not come."""
-    if kind == "model":
-        return snapshot_download(name, allow_patterns=FILES, etag_timeout=5)  # seconds
     repo, folder = hub_name(name)
+    HfApi().repo_info(repo, repo_type=kind, timeout=5)  # seconds; what follows would wait for ever
+    if kind == "model":
+        return snapshot_download(name, allow_patterns=FILES, etag_timeout=5)
     return with_test(load_dataset(repo, data_dir=folder, trust_remote_code=False), held_out)

@@ -134,18 +134,20 @@ def start(
         words = _("{file} is one file, and a lesson needs two: name a folder that holds train{kind} and test{kind}")
         raise ValueError(words.format(file=preferences, kind="".join(Path(preferences).suffixes)))
     device, likely, memory = look(device, real=bool(hub or real))
-    precision, hub = precision or likely, device == "cuda" if hub is None else hub
+    precision, asked = precision or likely, hub
+    hub = device == "cuda" if hub is None else hub
     fit = {"per_device_train_batch_size": batch_size} if batch_size else {}
     chosen: dict[str, Any] = dict.fromkeys([*REAL, "fit"], fit) | {"rows": rows, "max_length": max_length}
     if real or (hub and not models):
         model = real[0] if real else SMALLEST if device == "cpu" else ""  # on a CPU more would take hours
         plans = [(name, adapter if lora is None else lora, pairs) for name, adapter, pairs, needed in PLANS
                  if needed <= memory and model in ("", name) and (lora is not False or not adapter)]  # fmt: skip
-        if not (plans or models):
+        if not (plans or models or asked):
             words = _("{memory:.1f} GB of free memory do not hold a lesson with {model}; the bundled model is taken.")
             print(words.format(memory=memory, model=SMALLEST))
             return start(lang, hub=False, **named)
         if not plans:
+            model = model or SMALLEST
             words = _("{model} may not fit into {memory:.1f} GB; if it does, a larger batch_size= is faster.")
             print(words.format(model=model, memory=memory))
         model, lora, pairs = (*plans, (model, lora is not False, 1))[0]
