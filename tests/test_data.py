@@ -109,8 +109,8 @@ def test_what_comes_out_goes_in_again():
 def test_a_name_that_is_no_file_is_asked_of_the_hub(monkeypatch):
     splits = {"train": MESSAGES, "test": MESSAGES.select([1])}
 
-    def hub(name, data_dir, split):
-        if name != "someone/pairs":
+    def hub(name, data_dir, split, trust_remote_code):
+        if name != "someone/pairs" or trust_remote_code:
             raise ConnectionError("no route")
         if split not in splits:
             raise ValueError(f'Unknown split "{split}"')
