@@ -250,7 +250,7 @@ def test_a_changed_code_cell_is_rebuilt_without_its_old_output(copy):
     assert [line for line in sync.check(copy, ["vi"]) if "orpo_finetuning_example.ipynb is not what" in line]
     sync.build(copy, ["vi"])
     cells = {c.id: c for c in nbformat.read(copy / "notebooks/vi/orpo_finetuning_example.ipynb", as_version=4).cells}
-    assert cells["terms"].source == "cu.show(cu.plot_orpo_terms(run.log))" and not cells["terms"].outputs
+    assert "cu.plot_orpo_terms(run.log)" in cells["terms"].source and not cells["terms"].outputs
     assert cells["margins"].outputs
 
 
