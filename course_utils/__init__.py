@@ -4,7 +4,11 @@ from .batch import encode
 from .data import load_preferences
 from .evaluation import answer_logps, generate, judge_all, reward_accuracy, score_table, share, side_by_side, win_rate
 from .exercises import ex, progress
-from .live import ShowProgress
+from .figures.curves import plot_accuracy, plot_judge_against_margin, plot_orpo_terms, plot_reward_margins
+from .figures.explorers import browse_answers, explore_dpo_loss, explore_kl, explore_orpo_loss
+from .figures.live import ShowProgress
+from .figures.scores import plot_grid, plot_length_against_reward, plot_sweep, plot_verdicts, plot_win_rates
+from .figures.tokens import token_view
 from .losses import (
     dpo_loss,
     fit_dpo,
@@ -19,21 +23,7 @@ from .losses import (
 )
 from .machine.models import load_model
 from .machine.start import fetch, start
-from .plotting import (
-    plot_accuracy,
-    plot_grid,
-    plot_judge_against_margin,
-    plot_length_against_reward,
-    plot_orpo_terms,
-    plot_reward_margins,
-    plot_sweep,
-    plot_verdicts,
-    plot_win_rates,
-    show,
-)
-from .tokens import token_view
 from .trainer import SHOW_PROGRESS, precompute_ref_logps, train_dpo, train_orpo, train_sft
-from .widgets import browse_answers, explore_dpo_loss, explore_orpo_loss, kl_lab
 from .world import judge
 
 SHOW_PROGRESS.append(ShowProgress)
@@ -45,6 +35,7 @@ __all__ = [
     "encode",
     "ex",
     "explore_dpo_loss",
+    "explore_kl",
     "explore_orpo_loss",
     "fetch",
     "fit_dpo",
@@ -53,7 +44,6 @@ __all__ = [
     "judge",
     "judge_all",
     "kl_divergence",
-    "kl_lab",
     "load_model",
     "load_preferences",
     "log_odds",
@@ -76,7 +66,6 @@ __all__ = [
     "score_table",
     "sequence_logps",
     "share",
-    "show",
     "side_by_side",
     "start",
     "token_view",

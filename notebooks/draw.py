@@ -1,26 +1,26 @@
 """Draw the picture of the chapter, once a language: `python notebooks/draw.py`."""
 
+import io
 import sys
 from pathlib import Path
 
 import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
-matplotlib.use("svg")
 
-import matplotlib.pyplot as plt  # noqa: E402
-from matplotlib.patches import FancyBboxPatch  # noqa: E402
-
+from course_utils.figures.figure import BLUE, GREEN, GREY, VERMILLION  # noqa: E402
 from course_utils.i18n import _, languages, set_language  # noqa: E402
-from course_utils.plotting import BLUE, GREEN, GREY, VERMILLION  # noqa: E402
 
 STYLE = {"svg.hashsalt": "stages", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 11}
 
 
-def stages() -> plt.Figure:
+def stages() -> Figure:
     """SFT and then DPO with its reference model above, ORPO in one stage below."""
-    figure, axes = plt.subplots(figsize=(10, 4.4))
+    figure = Figure(figsize=(10, 4.4))
+    axes = figure.subplots()
 
     def box(x, y, text, color, width=2.1, dashed=False):
         patch = FancyBboxPatch((x - width / 2, y - 0.42), width, 0.84, boxstyle="round,pad=0.02,rounding_size=0.12")
@@ -52,14 +52,10 @@ def stages() -> plt.Figure:
 
 def draw(lang: str) -> bytes:
     """The picture as SVG, the same bytes every time."""
-    import io
-
     set_language(lang)
     buffer = io.BytesIO()
-    with plt.rc_context(STYLE):
-        figure = stages()
-        figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
-        plt.close(figure)
+    with matplotlib.rc_context(STYLE):
+        stages().savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
 
 

@@ -1,10 +1,9 @@
-import re
 from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
 
-from course_utils.live import LiveFigure
+from course_utils.figures.live import LiveFigure, progress_figure
 
 ENTRY = {"rewards/margins": 0.5, "logps/chosen": -5.0, "logps/rejected": -6.0}
 
@@ -15,23 +14,18 @@ class Notebook:
     def __init__(self, monkeypatch, cost, kernel=True):
         self.now, self.drawn, self.cost, self.shown = 0.0, 0.0, cost, []
         shell = self.shell = SimpleNamespace(execution_count=1, **({"kernel": None} if kernel else {}))
-        monkeypatch.setattr("course_utils.live.get_ipython", lambda: shell)
-        monkeypatch.setattr("course_utils.live.display", self.display)
+        monkeypatch.setattr("course_utils.figures.live.get_ipython", lambda: shell)
+        monkeypatch.setattr("course_utils.figures.live.display", self.display)
         monkeypatch.setattr(LiveFigure, "place", (None, None))
-        monkeypatch.setattr("course_utils.live.picture", self.picture)
 
-    def picture(self, figure, **_saving):
-        self.now += self.cost
-        self.drawn += self.cost
-        self.units = {axes.get_ylabel() for axes in figure.axes}
-        return f'<img alt="{figure.get_label()}">'
-
-    def display(self, page, display_id):
-        self.update(page)
+    def display(self, figure, display_id):
+        self.update(figure)
         return self
 
-    def update(self, page):
-        self.shown.append((self.now, page.data))
+    def update(self, figure):
+        self.now += self.cost
+        self.drawn += self.cost
+        self.shown.append((self.now, figure.alt_text))
 
     def train(self, seconds, step_time=0.25, entry=ENTRY):
         live = LiveFigure(clock=lambda: self.now)
@@ -64,16 +58,21 @@ def test_a_cheap_picture_is_redrawn_about_every_two_seconds(monkeypatch):
 def test_the_title_counts_down_and_the_last_picture_holds_the_whole_run(monkeypatch):
     notebook = Notebook(monkeypatch, cost=0.01)
     notebook.train(100)
-    pages = [page for _time, page in notebook.shown]
-    assert re.search(r"step 8 of 400, 1:38 left: the margin goes from 0\.50 to 0\.50", pages[0])
-    assert "step 400 of 400:" in pages[-1] and "left" not in pages[-1]
+    told = [text for _time, text in notebook.shown]
+    assert told[0].startswith("step 8 of 400, 1:38 left. The margin stays at 0.50.")
+    assert told[-1].startswith("step 400 of 400.") and "left" not in told[-1]
 
 
 @pytest.mark.parametrize(("extra", "unit"), [({}, "summed over tokens"), ({"log_odds_ratio": -0.7}, "mean per token")])
-def test_the_axes_name_the_unit_of_the_method(monkeypatch, extra, unit):
-    notebook = Notebook(monkeypatch, cost=0.01)
-    notebook.train(1, entry=ENTRY | extra)
-    assert notebook.units == {f"{unit}, nats"}
+def test_the_axes_name_the_unit_of_the_method(extra, unit):
+    axes = progress_figure([{"step": 1, **ENTRY, **extra}], 10, "").axes
+    assert all(f"{unit}, nats" in panel.get_ylabel() and panel.get_xlim() == (0, 10) for panel in axes)
+
+
+def test_orpo_with_lambda_zero_shows_the_margin_before_lambda():
+    log = [{"step": i, **ENTRY, "rewards/margins": 0.0, "log_odds_ratio": -0.7} for i in (1, 2)]
+    assert "The margin before λ stays at 1.00." in progress_figure(log, 2, "").alt_text
+    assert log[0]["rewards/margins"] == 0
 
 
 def test_a_short_run_leaves_one_picture(monkeypatch):
@@ -98,7 +97,9 @@ def test_a_training_that_never_began_leaves_nothing(monkeypatch):
 def test_trainings_in_one_cell_share_one_picture_and_another_cell_gets_its_own(monkeypatch):
     notebook = Notebook(monkeypatch, cost=0.01)
     places = []
-    monkeypatch.setattr("course_utils.live.display", lambda page, display_id: places.append(page) or notebook)
+    monkeypatch.setattr(
+        "course_utils.figures.live.display", lambda figure, display_id: places.append(figure) or notebook
+    )
     notebook.train(10)
     notebook.train(10)
     assert len(places) == 1

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import course_utils as cu
-from course_utils.tokens import colour
+from course_utils.figures.tokens import Token, TokenView, token_css
 
 
 def message(text):
@@ -64,6 +64,13 @@ def test_policy_and_reference_alike_give_zero_everywhere(small, pairs):
     assert shown.margin("policy") == 0 and "+0.000" in repr(shown)
 
 
+def test_in_words_only_tokens_with_a_reward_are_listed_and_the_others_counted(view):
+    view = TokenView(
+        "How?", {"policy": {"chosen": [Token("a", 0, 0, 0.5), Token("b", 0, 0, 0.004)], "rejected": []}}, 1
+    )
+    assert "+0.500  'a'" in repr(view) and "'b'" not in repr(view) and "and 1 more below 0.005" in repr(view)
+
+
 def test_the_spans_joined_give_back_the_answer_and_no_markup_of_its_own(view):
     page = view._repr_html_()
     assert "<script>" not in page and "�" not in page
@@ -81,8 +88,8 @@ def test_tokens_that_share_a_letter_stand_together(small, view):
 def test_each_number_stands_in_a_title_and_in_the_table(view):
     page = view._repr_html_()
     for token in view.answers["policy"]["chosen"]:
-        assert f'title="{token.reward:+.3f}"' in page and f"<td>{token.logps:.3f}</td>" in page
-    assert "<details>" in page and '<th scope="col">log π_ref</th>' in page
+        assert f'title="{token.reward:+.3f}"' in page and f">{token.logps:.3f}</td>" in page
+    assert "<details>" in page and ">log π_ref</th>" in page
 
 
 def test_an_earlier_policy_stands_beside(small, other, pairs):
@@ -103,11 +110,11 @@ def luminance(rgb):
 
 
 @pytest.mark.parametrize("reward", [-2.0, -1.0, -0.1, 0.0, 0.1, 1.0, 2.0])
-def test_black_ink_is_readable_on_every_colour(reward):
-    style = colour(reward, most=2.0)
+def test_black_ink_is_readable_on_every_token_css(reward):
+    style = token_css(reward, most=2.0)
     rgb = [int(part) for part in re.search(r"rgb\((\d+),(\d+),(\d+)\)", style).groups()]
     assert "color:#000" in style and (luminance(rgb) + 0.05) / 0.05 >= 4.5
 
 
-def test_gain_and_cost_differ_by_more_than_colour():
-    assert "solid" in colour(1.0, 1.0) and "dotted" in colour(-1.0, 1.0) and "border" not in colour(0.0, 1.0)
+def test_gain_and_cost_differ_by_more_than_token_css():
+    assert "solid" in token_css(1.0, 1.0) and "dotted" in token_css(-1.0, 1.0) and "border" not in token_css(0.0, 1.0)

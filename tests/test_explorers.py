@@ -1,12 +1,14 @@
 import html
 import re
 
+import numpy as np
 import pytest
 import torch
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
 import course_utils as cu
+from course_utils.figures.figure import Figure
 from course_utils.world import questions
 
 REF = torch.tensor([0.1, 0.35, 0.3, 0.15, 0.1], dtype=torch.float64)
@@ -34,7 +36,7 @@ def output():
     InteractiveShell.clear_instance()
 
 
-@pytest.mark.parametrize("explore", [cu.explore_dpo_loss, cu.explore_orpo_loss, cu.kl_lab])
+@pytest.mark.parametrize("explore", [cu.explore_dpo_loss, cu.explore_orpo_loss, cu.explore_kl])
 def test_an_explorer_leaves_one_output_with_a_still_picture_for_those_without_a_kernel(explore, output):
     explorer = explore()
     (out,) = output(explorer)
@@ -45,22 +47,22 @@ def test_an_explorer_leaves_one_output_with_a_still_picture_for_those_without_a_
 
 def test_words_are_looked_up_when_they_are_shown(monkeypatch):
     explorer = cu.explore_dpo_loss()
-    monkeypatch.setattr("course_utils.widgets._", lambda message: "»" + message)
+    monkeypatch.setattr("course_utils.figures.explorers._", lambda message: "»" + message)
     explorer.controls["chosen"].value = 2.0
-    assert "»Ranked right" in words(explorer) and "»margin, nats" in words(explorer)
+    assert "»Ranked right" in words(explorer) and "»margin, »nats" in words(explorer)
 
 
 def test_the_dpo_explorer_tells_the_numbers_of_the_lesson():
     text = words(cu.explore_dpo_loss())
     assert "+0.600" in text and "0.4375" in text and "σ(-margin)" in text
-    assert "Ranked right: the pair pulls with 35% of the full strength; times β = 0.3 that is 0.106" in text
+    assert "Ranked right: the gradient weight is 0.35 of at most 1; times β = 0.3 that is 0.106" in text
 
 
 def test_a_pair_without_a_margin_is_undecided_and_costs_ln_2():
     explorer = cu.explore_dpo_loss()
     explorer.controls["chosen"].value = -1.0
     text = words(explorer)
-    assert "Undecided" in text and "0.6931" in text and "50%" in text
+    assert "Undecided" in text and "0.6931" in text and "weight is 0.50" in text
 
 
 def test_a_pair_ranked_wrongly_pulls_with_beta_at_most():
@@ -68,7 +70,7 @@ def test_a_pair_ranked_wrongly_pulls_with_beta_at_most():
     for name, value in {"chosen": -10.0, "rejected": 10.0, "beta": 5.0}.items():
         explorer.controls[name].value = value
     text = words(explorer)
-    assert "Ranked wrongly" in text and "100% of the full strength" in text and "-100.000" in text
+    assert "Ranked wrongly" in text and "weight is 1.00 of at most 1" in text and "-100.000" in text
     assert "that is 5.000 on each log-probability, and with twice the β it would be 10.000" in text
 
 
@@ -94,6 +96,32 @@ def test_the_orpo_explorer_tells_what_the_losses_say():
     assert f"{torch.tensor(-ratio).sigmoid():.4f}" in text  # the weight: eq. 8's δ(d)
 
 
+def test_the_weights_are_those_of_the_losses_gradients():
+    """With respect to each log-probability: β σ(-margin) of DPO's, and of ORPO's odds-ratio term for the chosen one."""
+    dpo, orpo = cu.explore_dpo_loss(), cu.explore_orpo_loss()
+    logps = torch.tensor([1.0, -1.0], requires_grad=True)
+    cu.dpo_loss(logps[:1], logps[1:], torch.zeros(1), torch.zeros(1), 0.3).sum().backward()
+    assert f"that is {-logps.grad[0]:.3f} on each" in words(dpo)
+    logps = torch.tensor([0.6, 0.4]).log().requires_grad_()
+    (cu.orpo_loss(-logps[:1], logps[:1], logps[1:], 0.1) + logps[0]).sum().backward()
+    assert f"up with {-logps.grad[0]:.3f}, beside" in words(orpo)
+
+
+def test_the_curves_go_through_the_pair_and_the_loss_axis_starts_at_zero(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Figure, "png", lambda figure: drawn.append(figure) or b"")
+    for explorer in (cu.explore_dpo_loss(), cu.explore_orpo_loss()):
+        explorer.controls["chosen"].value = 0.9
+        for axes in drawn[-1].axes:
+            curve, (point,) = axes.lines[0], [line for line in axes.lines if line.get_label() == "your pair"]
+            y = np.interp(point.get_xdata(), *curve.get_data())
+            assert point.get_ydata() == pytest.approx(y, abs=1e-3) and axes.get_ylim()[0] == 0
+            styles = [(line.get_linestyle(), line.get_marker()) for line in axes.lines if line.get_linewidth() == 2]
+            assert len(set(styles)) == len(styles)
+    cu.explore_kl()
+    assert len({bar[0].get_hatch() for bar in drawn[-1].axes[0].containers}) == 3
+
+
 def test_without_lambda_only_the_nll_is_left():
     explorer = cu.explore_orpo_loss()
     explorer.controls["lam"].value = 0
@@ -114,7 +142,7 @@ def kl(beta):
 def test_higher_beta_stays_closer_in_the_lab():
     distances = [kl(beta) for beta in BETAS]
     assert distances == sorted(distances, reverse=True)
-    lab, told = cu.kl_lab(), []
+    lab, told = cu.explore_kl(), []
     for beta in BETAS:
         lab.controls["beta"].value = beta
         assert "a higher β stays closer" in words(lab)
@@ -139,7 +167,7 @@ def test_beta_without_end_is_the_reference_and_beta_towards_zero_the_best_answer
         cu.optimal_policy(REF, REWARDS, 0)
 
 
-def test_the_optimum_earns_more_than_any_policy_nearby_less_beta_times_its_kl():
+def test_the_optimum_earns_more_than_any_policy_nearby_minus_beta_times_its_kl():
     def worth(policy, beta=0.3):
         return (policy @ REWARDS - beta * cu.kl_divergence(policy, REF)).item()
 
