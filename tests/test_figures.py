@@ -129,7 +129,7 @@ def test_the_axis_carries_the_formula_and_the_unit_of_its_method(method, formula
         ("terms", "The NLL falls from 0.59 to 0.13. The odds-ratio term stays at 0.70."),
         ("accuracy", "The reward accuracy grows from 55% to 100%."),
         ("judged", "collapsed: the margin grows from 5.50 to 15.50"),
-        ("judged", "collapsed: the judge, % of the answers: preferred from 60 to 0, fluent from 99 to 3"),
+        ("judged", "collapsed: what the judge says, %: preferred from 60 to 0, fluent from 99 to 3"),
         ("lengths", "chosen +1.00, rejected -1.00."),
         (
             "sweep",

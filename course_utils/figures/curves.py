@@ -156,6 +156,6 @@ def plot_judge_against_margin(runs: dict[str, tuple[Sequence[dict], Sequence[tup
         curves = dict(zip((_("preferred"), _("fluent")), scores))
         for (label, values), style in zip(curves.items(), (PREFERRED, FLUENT)):
             below.plot(steps, values, label=label, **style)
-        title = finding(_("{name}: the judge, % of the answers").format(name=name), curves, ".0f")
+        title = finding(_("{name}: what the judge says, %").format(name=name), curves, ".0f")
         below.set(title=title, xlabel=_("step"), ylabel=_("answers, %"), ylim=(-4, 104), xlim=above.get_xlim())
     return figure.with_legend()
