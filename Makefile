@@ -22,21 +22,21 @@ browser-and-hub := tests/test_browser.py tests/test_hub.py
 slow := tests -m slow
 test: export OMP_NUM_THREADS ?= 1
 test: .venv/dev
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 	$(BIN)/python -m pytest $($(PART)) -n $$(( OMP_NUM_THREADS > 1 ? 1 : 2 )) --dist loadscope --no-loadscope-reorder
 
 # Run every notebook and keep what it printed.
 notebooks: .venv/dev
-	$(BIN)/python notebooks/execute.py
+	$(BIN)/python tools/execute.py
 
 # Take new words and paragraphs into the catalogues, compile them, and build every language from them.
 translations: .venv/dev
-	$(BIN)/pybabel -q extract -k _ -k N_ --no-location --sort-output -o $(POT) course_utils notebooks/draw.py
+	$(BIN)/pybabel -q extract -k _ -k N_ --no-location --sort-output -o $(POT) course_utils tools/draw.py
 	for lang in $(LANGS); do \
 	  $(BIN)/pybabel -q update --ignore-pot-creation-date --ignore-obsolete --init-missing --no-wrap -i $(POT) -l $$lang -o translations/$$lang/course_utils.po && \
 	  $(BIN)/pybabel -q compile -i translations/$$lang/course_utils.po -o translations/$$lang/course_utils.mo || exit 1; done
 	$(BIN)/python translations/sync.py update
-	$(BIN)/python notebooks/draw.py
+	$(BIN)/python tools/draw.py
 
 # Put the repository's owner/name everywhere: make slug SLUG=owner/name
 slug: .venv/dev

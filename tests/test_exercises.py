@@ -8,6 +8,7 @@ import math
 import re
 import subprocess
 import sys
+import threading
 import time
 from decimal import Decimal
 from fractions import Fraction
@@ -148,6 +149,40 @@ def test_nothing_a_learner_does_breaks_the_check(monkeypatch, capsys):
         for junk in ("text", [1, 2], {}, torch.zeros(0), float("nan"), object()):
             assert check(name, lambda *arguments, junk=junk: junk)[0] in ("fail", "todo")
     assert "so far so good" not in capsys.readouterr().out
+
+
+def test_an_interrupt_ends_a_check_and_silences_nothing(monkeypatch, capsys):
+    """What ■ raises while a check waits for the learner's code."""
+
+    def interrupted(thread, timeout=None, join=threading.Thread.join):
+        monkeypatch.setattr(threading.Thread, "join", join)
+        raise KeyboardInterrupt
+
+    stopped = []
+
+    def endless(pair):
+        try:
+            while True:
+                pass
+        finally:
+            stopped.append(True)
+
+    monkeypatch.setattr(threading.Thread, "join", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        core.call(endless, (1,))
+    print("still here")
+    assert stopped and capsys.readouterr().out == "still here\n"
+
+
+def test_what_an_answer_prints_on_the_first_example_is_shown():
+    def talks(chosen, rejected):
+        print("<b>chosen</b>", chosen.shape)
+        return FUNCTIONS["orpo.log_odds_ratio"].right(chosen, rejected)
+
+    result = cu.ex("orpo.log_odds_ratio").check(talks)
+    assert result.outcome == "pass" and repr(result).count("<b>chosen</b>") == 1
+    assert "&lt;b&gt;chosen" in result._repr_html_() and "<b>" not in result._repr_html_()
+    assert "<b>" not in repr(cu.ex("orpo.log_odds_ratio").check(None))
 
 
 def test_an_exception_names_its_line():
@@ -380,6 +415,14 @@ def test_own_dataset(answer, diagnosis):
     assert "{" not in cu.ex("dpo.own_dataset").check(answer).text
 
 
+@pytest.mark.parametrize("faults", [{"dropped": {"empty_answer": [4]}}, {"duplicates": [4]}, {"leaked": [4]}])
+def test_a_fault_that_is_left_is_named_in_the_learners_words(faults):
+    text = cu.ex("dpo.own_dataset").check(own(**faults)).text
+    set_language("vi")
+    assert all(key not in text + cu.ex("dpo.own_dataset").check(own(**faults)).text for key in ("_", "leaked"))
+    assert cu.ex("dpo.own_dataset").check(own(dropped={"empty_answer": [4]})).text.count("câu trả lời trống") == 1
+
+
 GRID = [
     {"model": model, "data": data, "preferred": 60.0 + 9 * i + 3 * j, "fluent": 98.0}
     for i, model in enumerate(("small", "large"))
@@ -455,6 +498,8 @@ EVEN = {"ours": (GOOD, FAULT) * 100, "theirs": (FAULT, GOOD) * 100}
         (match(ours=(GOOD,) * 150), "other_prompts"),
         (match(ours=(GOOD,) * 20, theirs=(FAULT,) * 20), "too_few"),
         (match(orpo=2.0), "unequal_compute"),
+        (match() | {"compute": "a lot"}, "not_four"),
+        (match(orpo="a lot"), "not_four"),
         (match(conclusion="ORPO wins"), "no_conclusion"),
         (match(**EVEN), "interval_holds_half"),
         (match(conclusion="undecided"), "undecided_though_clear"),

@@ -17,7 +17,7 @@ CATALOGUES = sorted(TRANSLATIONS.glob("*/course_utils.po"))
 
 def shown_words():
     """Every literal that course_utils hands to _() or N_()."""
-    for path in [*PACKAGE.rglob("*.py"), PACKAGE.parent / "notebooks" / "draw.py"]:
+    for path in [*PACKAGE.rglob("*.py"), PACKAGE.parent / "tools" / "draw.py"]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and getattr(node.func, "id", None) in ("_", "N_"):
                 assert not isinstance(node.args[0], ast.JoinedStr), f"{path.name}: an f-string cannot be looked up"

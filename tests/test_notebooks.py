@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import nbformat
@@ -103,6 +104,11 @@ def test_every_figure_has_alternative_text(lang, name):
     assert shown and all(re.search(r'<img alt="[^"]{20,}"', html) for html in shown)
 
 
+def set_up(lang, name, content):
+    """The set-up cell, with another folder in the place of Colab's."""
+    return next(cell.source for cell in cells(lang, name) if cell.id == "setup").replace("/content/", f"{content}/")
+
+
 @pytest.mark.parametrize(("lang", "name"), ALL)
 def test_in_colab_the_set_up_cell_fetches_the_course_and_only_trl(lang, name, tmp_path, monkeypatch):
     """Colab itself is not here: git and pip are recorded, and the clone is a link to this folder."""
@@ -117,11 +123,16 @@ def test_in_colab_the_set_up_cell_fetches_the_course_and_only_trl(lang, name, tm
     monkeypatch.setattr(subprocess, "run", run)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.chdir(tmp_path)
-    source = next(cell.source for cell in cells(lang, name) if cell.id == "setup").replace("/content/", f"{tmp_path}/")
+    source = set_up(lang, name, tmp_path)
+    with pytest.raises(SystemExit, match="owner's name"):
+        exec(source.replace(slug_of(ROOT.parent), "OWNER/preference-alignment"), {})
+    source = source.replace(slug_of(ROOT.parent), "someone/something")
     for _again in range(2):
         names = {}
         exec(source, names)
         assert names["setup"].lang == lang and Path("../../data_samples").is_dir()
     assert [command[0] for command in called] == ["git", sys.executable]  # the second time all is there
     assert called[1][-1].startswith("trl==") and "--no-deps" in called[1]  # nothing that is loaded already changes
-    assert called[0][-2] == f"https://github.com/{slug_of(ROOT.parent)}"
+    assert called[0][-2] == "https://github.com/someone/something"
+    release = tomllib.loads((ROOT.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert called[0][called[0].index("--branch") + 1] == f"v{release}"  # the one that the notebook was built for

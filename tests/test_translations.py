@@ -8,17 +8,14 @@ import sys
 import unicodedata
 from pathlib import Path
 
+import draw
 import nbformat
 import pytest
+import sync
 from hypothesis import given
 from hypothesis import strategies as st
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT / "translations"), str(ROOT / "notebooks")]
-
-import draw  # noqa: E402
-import sync  # noqa: E402
-
 LANGS = sync.languages(ROOT)
 PAGES = [path for lang in ["en", *LANGS] for path in sorted((ROOT / "notebooks" / lang).glob("*.md"))]
 TEXTS = [ROOT / "README.md", ROOT / ".github" / "CONTRIBUTING.md", *PAGES]

@@ -1,4 +1,4 @@
-"""What checks an answer: the learner's code is run on examples, and compared with the right answer and wrong ones.
+"""For whoever adds exercises, what checks an answer: the learner's code is run on examples, and compared with the right answer and wrong ones.
 
 A mistake is a wrong answer that people really give, written as code. Whoever's results agree with it has made it.
 Nothing is read from the notebook; nothing that a learner's code does comes back as an exception.
@@ -17,6 +17,7 @@ import threading
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -68,14 +69,14 @@ class Mistake:
     wrong: Callable | None = None
 
 
-class Found(Exception):
+class CheckFailed(Exception):
     """Ends a check: why the answer does not pass."""
 
     def __init__(self, outcome: str, key: str | None, text: str):
         self.outcome, self.key, self.text = outcome, key, text
 
 
-class OutOfTime(BaseException):
+class TimeLimitExceeded(BaseException):
     """Stops a learner's code that takes too long; a bare `except Exception` does not catch it."""
 
 
@@ -89,22 +90,25 @@ class Exercise:
     hints: tuple[str, str, str]
     mistakes: Sequence[Mistake] = ()
     hints_shown: int = field(default=0, init=False)
+    printed: str = field(default="", init=False)  # by the learner's code, on the first example of the last check
 
     def __repr__(self) -> str:
         return f"{TIERS[tier_of(self.name)]} {self.name}: .check(answer) · .hint() · .solution()"
 
     def title(self, words: str) -> str:
+        """The exercise's name with its size, and what is said of it."""
         return f"{TIERS[tier_of(self.name)]} {self.name}: {words}"
 
     def diagnose(self, answer) -> str:
-        """The words for a right answer; raises Found for any other."""
+        """The words for a right answer; raises CheckFailed for any other."""
         raise NotImplementedError
 
     def check(self, answer=None) -> Result:
         """Say whether an answer is right, and which mistake it makes if not."""
+        self.printed = ""
         try:
             text = self.diagnose(answer)
-        except Found as found:
+        except CheckFailed as found:
             outcome, key, text = found.outcome, found.key, found.text
         except Exception as error:  # an answer of a kind that nobody thought of
             outcome, key, text = "error", "exception", f"{type(error).__name__}: {safe(error)}"
@@ -117,10 +121,13 @@ class Exercise:
             "todo": _("not tried yet"),
         }[outcome]
         progress.record(self.name, outcome)
-        return Result(f"{SIGNS[outcome]} {self.title(words)}", text, outcome=outcome, diagnosis=key)
+        if self.printed:
+            text += " " + _("What it printed on the first example:")
+        return Result(f"{SIGNS[outcome]} {self.title(words)}", text, self.printed, outcome=outcome, diagnosis=key)
 
-    def mistake(self, key: str) -> Found:
-        return Found("fail", key, _(next(mistake.message for mistake in self.mistakes if mistake.key == key)))
+    def mistake(self, key: str) -> CheckFailed:
+        """The mistake of a key, in its own words."""
+        return CheckFailed("fail", key, _(next(mistake.message for mistake in self.mistakes if mistake.key == key)))
 
     def hint(self) -> Shown:
         """The next of three hints; the last one again when all were shown."""
@@ -144,8 +151,11 @@ def safe(error: BaseException) -> str:
         return ""
 
 
-def todo() -> Found:
-    return Found("todo", None, _("Write your answer in the cell above, then run it. .hint() helps; .solution() tells."))
+def todo() -> CheckFailed:
+    """What ends the check of an exercise that was not tried yet."""
+    return CheckFailed(
+        "todo", None, _("Write your answer in the cell above, then run it. .hint() helps; .solution() tells.")
+    )
 
 
 def is_stub(function: Callable) -> bool:
@@ -158,29 +168,33 @@ def is_stub(function: Callable) -> bool:
     return constants == [None] and all(step.opname in idle for step in steps)
 
 
-def call(function: Callable, arguments: tuple, limit: float | None = None):
-    """The result of a function and what it printed; raises Found if it fails or takes too long."""
-    outcome, printed = {}, io.StringIO()
+def call(function: Callable, arguments: tuple, limit: float | None = None) -> tuple[Any, str]:
+    """The result of a function and what it printed; raises CheckFailed if it fails or takes too long."""
+    outcome: dict[str, Any] = {}
 
     def work():
         try:
-            with contextlib.redirect_stdout(printed):
-                outcome["value"] = function(*arguments)
-        except OutOfTime:
+            outcome["value"] = function(*arguments)
+        except TimeLimitExceeded:
             pass
         except BaseException as error:
             outcome["error"] = error
 
     thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join(limit or TIME_LIMIT)
-    if thread.is_alive():
-        for _attempt in range(20):
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(OutOfTime))
+    try:
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            thread.start()
+            thread.join(limit or TIME_LIMIT)
+    finally:  # of an interrupt too
+        late = thread.is_alive()
+        for _attempt in range(20 if late else 0):
+            stop = ctypes.py_object(TimeLimitExceeded)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), stop)
             thread.join(0.1)
             if not thread.is_alive():
                 break
-        raise Found(
+    if late:
+        raise CheckFailed(
             "error",
             "too_slow",
             _("It did not end within {seconds:g} seconds. Look for a loop whose end is never reached.").format(
@@ -195,12 +209,12 @@ def call(function: Callable, arguments: tuple, limit: float | None = None):
         own = "" if "site-packages" in own or "course_utils" in own else own
         line = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == own]
         where = _("in line {line} of the cell").format(line=line[-1]) if line else _("outside your function")
-        raise Found(
+        raise CheckFailed(
             "error",
             "exception",
             _("{kind} {where}: {error}").format(kind=type(error).__name__, where=where, error=safe(error)),
         )
-    return outcome["value"]
+    return outcome["value"], printed.getvalue()
 
 
 def same(one, other) -> bool:
@@ -233,15 +247,15 @@ def plain(value) -> str:
 class FunctionExercise(Exercise):
     """An exercise whose answer is a function. `right` computes it; `cases` gives the arguments of each example."""
 
-    right: Callable = None
-    cases: Callable[[], list[tuple]] = None
+    right: Callable = field(kw_only=True)
+    cases: Callable[[], list[tuple]] = field(kw_only=True)
     gradient_of: tuple[int, ...] = ()  # the arguments that a gradient must reach
 
     def diagnose(self, answer) -> str:
         if answer is None or answer is Ellipsis or is_stub(answer):
             raise todo()
         if not callable(answer):
-            raise Found(
+            raise CheckFailed(
                 "fail",
                 "not_a_function",
                 _("Got a {kind}; give the function itself, without calling it.").format(kind=type(answer).__name__),
@@ -252,18 +266,22 @@ class FunctionExercise(Exercise):
             with contextlib.suppress(ValueError):  # many functions written in C have no signature
                 inspect.signature(answer).bind(*cases[0])
         except TypeError:
-            raise Found(
+            raise CheckFailed(
                 "fail",
                 "signature",
                 _("The function must take these arguments: {names}.").format(names=", ".join(expected)),
             ) from None
         given = [copy.deepcopy(case) for case in cases]
-        results = [self.read(call(answer, case)) for case in given]
+        results: list = []
+        for case in given:
+            result, printed = call(answer, case)
+            self.printed = self.printed if results else printed[:1000]
+            results.append(self.read(result))
         wanted = [self.right(*copy.deepcopy(case)) for case in cases]
         if not all(map(same, wanted, results)):
             raise self.explain(cases, results, wanted)
         if not all(same(one, other) for before, after in zip(cases, given) for one, other in zip(before, after)):
-            raise Found(
+            raise CheckFailed(
                 "fail",
                 "in_place",
                 _(
@@ -278,32 +296,32 @@ class FunctionExercise(Exercise):
         """A result as it is compared, where several forms of it are right."""
         return result
 
-    def explain(self, cases, results, wanted) -> Found:
+    def explain(self, cases, results, wanted) -> CheckFailed:
         """Which mistake gives these results; in general words if none does."""
         if any(result is None for result in results):
-            return Found("fail", "no_return", _("It returns nothing. Is there a `return`?"))
+            return CheckFailed("fail", "no_return", _("It returns nothing. Is there a `return`?"))
         every = list(zip(cases, results, wanted))
         finite = [one for one in every if all_finite(one[1])]
         if key := self.made(every):
             return self.mistake(key)
         if finite and len(finite) < len(every) and all(same(want, result) for _case, result, want in finite):
             text = _("Some results are infinite or not a number. Think of very large and very small inputs.")
-            return Found("fail", "not_finite", text)
+            return CheckFailed("fail", "not_finite", text)
         if key := self.made(finite):
             return self.mistake(key)
         for want, got in zip(wanted, results):
             if isinstance(want, torch.Tensor) and not isinstance(got, torch.Tensor):
                 text = _("It returns a {kind}; expected a tensor, so that gradients can flow through it.")
-                return Found("fail", "type", text.format(kind=type(got).__name__))
+                return CheckFailed("fail", "type", text.format(kind=type(got).__name__))
             if isinstance(want, torch.Tensor) and want.shape != got.shape:
                 text = _("Shape: got {got}, expected {want}, one number for each row of the batch.")
-                return Found("fail", "shape", text.format(got=tuple(got.shape), want=tuple(want.shape)))
+                return CheckFailed("fail", "shape", text.format(got=tuple(got.shape), want=tuple(want.shape)))
             if isinstance(got, torch.Tensor) and got.dtype in (torch.float16, torch.bfloat16):
                 text = _("It computes in 16 bits, which lose digits. Stay in the precision of the inputs.")
-                return Found("fail", "precision", text)
+                return CheckFailed("fail", "precision", text)
         want, got = next((w, g) for w, g in zip(wanted, results) if not same(w, g))
         text = _("In one example it gives {got}; expected {want}. It is none of the usual mistakes; try .hint().")
-        return Found("fail", None, text.format(got=plain(got), want=plain(want)))
+        return CheckFailed("fail", None, text.format(got=plain(got), want=plain(want)))
 
     def made(self, examples) -> str | None:
         """The mistake that gives the results of all these examples, if any."""
@@ -315,24 +333,24 @@ class FunctionExercise(Exercise):
         return None
 
     def check_gradient(self, answer, case) -> None:
-        """Raise Found unless the right gradient arrives where it must."""
+        """Raise CheckFailed unless the right gradient arrives where it must."""
         case = copy.deepcopy(case)
         inputs = [case[i].requires_grad_() for i in self.gradient_of]
-        output = call(answer, case)
+        output, _printed = call(answer, case)
         wanted = torch.autograd.grad(self.right(*case).sum(), inputs)
-        try:
+        found: Sequence[torch.Tensor | None] = [None]
+        with contextlib.suppress(RuntimeError):
             found = torch.autograd.grad(output.sum(), inputs, allow_unused=True)
-        except RuntimeError:
-            found = [None] * len(inputs)
         if any(got is None for got in found):
             text = _("The numbers are right, but no gradient flows back. Avoid .item(), .detach(), numpy and no_grad.")
-            raise Found("fail", "no_gradient", text)
+            raise CheckFailed("fail", "no_gradient", text)
         if not all(map(same, wanted, found)):
             text = _(
                 "The numbers are right, but the gradient is not: something is detached, rounded or infinite on the way."
             )
-            raise Found("fail", "wrong_gradient", text)
+            raise CheckFailed("fail", "wrong_gradient", text)
 
 
 def all_finite(result) -> bool:
+    """Whether a result has no infinite number, and is one."""
     return not isinstance(result, torch.Tensor) or bool(result.isfinite().all())

@@ -12,8 +12,9 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
+from ..data.report import REASONS
 from ..i18n import N_, _
-from .core import Exercise, Found, FunctionExercise, Mistake, todo
+from .core import CheckFailed, Exercise, FunctionExercise, Mistake, todo
 
 SAMPLES = Path(__file__).parents[2] / "data_samples"
 
@@ -588,7 +589,7 @@ def example_logs() -> list[list[dict]]:
 class DiagnoseRun(FunctionExercise):
     """Any rule passes that finds the ruined runs and names the curve that gives them away."""
 
-    def explain(self, cases, results, wanted) -> Found:
+    def explain(self, cases, results, wanted) -> CheckFailed:
         if all(result is None for result in results):
             return self.mistake("misses_ruined")
         told = {
@@ -603,7 +604,7 @@ class DiagnoseRun(FunctionExercise):
                 return self.mistake(told[result])
             if result is not None and not (isinstance(result, str) and result == "rewards/chosen"):
                 text = _("It returned {got}; expected None for a sound run, or the name of the curve that tells.")
-                return Found("fail", "unknown_sign", text.format(got=repr(result)))
+                return CheckFailed("fail", "unknown_sign", text.format(got=repr(result)))
         flagged = any(result is not None and want is None for want, result in zip(wanted, results))
         return self.mistake("flags_sound" if flagged else "misses_ruined")
 
@@ -651,19 +652,18 @@ class OwnDataset(Exercise):
         try:
             pairs, report, run = answer
             counts, log = (len(pairs), report.kept, report.read), run.log
-            faults = {**report.dropped, "duplicates": report.duplicates, "contradictions": report.contradictions}
-            faults |= {"leaked": report.leaked}
+            faults = {_(REASONS[key][0]): rows for key, rows in report.dropped.items()}
+            faults[_("the same pair again")] = report.duplicates
+            faults[_("the opposite of an earlier pair")] = report.contradictions
+            faults[_("prompt also in “{other}”").format(other=report.other)] = report.leaked
         except (TypeError, ValueError, AttributeError):
             raise self.mistake("not_three") from None
         if counts[0] != counts[1]:
             raise self.mistake("other_report")
-        if left := {key: rows for key, rows in faults.items() if rows}:
-            key, rows = next(iter(left.items()))
-            raise Found(
-                "fail",
-                "faults_left",
-                _(next(m.message for m in self.mistakes if m.key == "faults_left")).format(rows=rows[:5], key=key),
-            )
+        for fault, rows in faults.items():
+            if rows:
+                text = self.mistake("faults_left").text.format(fault=fault, rows=", ".join(map(str, rows[:5])))
+                raise CheckFailed("fail", "faults_left", text)
         if counts[0] < 8:
             raise self.mistake("too_few")
         if not any("rewards/margins" in entry for entry in log):
@@ -689,16 +689,16 @@ my_pairs, my_report = cu.load_preferences(table, columns=own_columns, other=test
 my_run = cu.train_dpo(sft.model, tokenizer, my_pairs, replace(dpo_args, max_steps=20, warmup_steps=2), beta=beta)
 my_answer = my_pairs, my_report, my_run
 ''',
-    N_("Every fault in the report is mended or taken out with a reason, and the run is compared with where it began."),
+    N_("Every fault in the report is fixed or taken out with a reason, and the run is compared with where it began."),
     (
         N_("Print the report and go through it line by line; each line names the first row it speaks of."),
-        N_("A fault can be mended (write the missing answer) or the row taken out. Do not forget the lines with ⚠."),
-        N_("Load again after mending, train with cu.train_dpo from sft.model, and check (my_pairs, my_report, my_run)."),
+        N_("A fault can be fixed (write the missing answer) or the row taken out. Do not forget the lines with ⚠."),
+        N_("Load again after fixing, train with cu.train_dpo from sft.model, and check (my_pairs, my_report, my_run)."),
     ),
     [
         Mistake("not_three", N_("Give three things in this order: the pairs and the report from cu.load_preferences, and the run from cu.train_dpo.")),
         Mistake("other_report", N_("The report speaks of other pairs than those you give. Load once more, and keep both results of that call.")),
-        Mistake("faults_left", N_("The report still has something to mend: {key}, rows {rows}. What the loader leaves out in silence elsewhere, it tells you here.")),
+        Mistake("faults_left", N_("The report still has something to fix: {fault}, rows {rows}. What the loader leaves out in silence elsewhere, it tells you here.")),
         Mistake("too_few", N_("Fewer than eight pairs are no dataset: the model would learn them by heart. Add some.")),
         Mistake("no_preference_run", N_("The run has no reward margins: it was not trained on preferences. SFT does not see the rejected answers.")),
         Mistake("wrong_reference", N_("The first loss is not ln 2, so policy and reference were not one model when training began. From which model did the run start?")),

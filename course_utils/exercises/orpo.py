@@ -405,11 +405,12 @@ class VersusDpo(Exercise):
             ours, theirs = answer["orpo"], answer["dpo"]
             compute = {name: float(answer["compute"][name]) for name in ("orpo", "dpo")}
             conclusion = answer["conclusion"]
-            rate, low, high = win_rate(ours, theirs)
-        except ValueError:
-            raise self.mistake("other_prompts") from None
-        except (TypeError, KeyError, AttributeError):
+            differ = len(ours) != len(theirs)
+            rate, low, high = (0, 0, 0) if differ else win_rate(ours, theirs)
+        except (TypeError, KeyError, AttributeError, ValueError):
             raise self.mistake("not_four") from None
+        if differ:
+            raise self.mistake("other_prompts")
         if len(ours) < 100:
             raise self.mistake("too_few")
         if min(compute.values()) <= 0 or max(compute.values()) > 1.1 * min(compute.values()):

@@ -1,4 +1,4 @@
-"""Draw the picture of the chapter, once a language: `python notebooks/draw.py`."""
+"""For authors: draw the picture of the chapter, once a language: `python tools/draw.py`."""
 
 import io
 import sys
@@ -8,8 +8,8 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
 
 from course_utils.figures.figure import BLUE, GREEN, GREY, VERMILLION  # noqa: E402
 from course_utils.i18n import _, languages, set_language  # noqa: E402
@@ -61,4 +61,4 @@ def draw(lang: str) -> bytes:
 
 if __name__ == "__main__":
     for lang in languages():
-        (HERE / lang / "stages.svg").write_bytes(draw(lang))
+        (ROOT / "notebooks" / lang / "stages.svg").write_bytes(draw(lang))

@@ -1,4 +1,4 @@
-"""Run every notebook from top to bottom and keep what it printed: `python notebooks/execute.py [part of a path]`."""
+"""For authors: run every notebook and keep what it printed: `python tools/execute.py [part of a path]`."""
 
 import sys
 import time
@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-HERE = Path(__file__).parent
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
 
 def tidy(notebook) -> None:
@@ -34,14 +34,15 @@ def tidy(notebook) -> None:
 
 
 def main(part: str = "") -> None:
-    for path in sorted(HERE.glob("*/*.ipynb")):
+    """Run the notebooks whose path holds `part`."""
+    for path in sorted(NOTEBOOKS.glob("*/*.ipynb")):
         if part in str(path):
             start = time.time()
             notebook = nbformat.read(path, as_version=4)
             NotebookClient(notebook, timeout=300, resources={"metadata": {"path": path.parent}}).execute()
             tidy(notebook)
             nbformat.write(notebook, path)
-            print(f"{path.relative_to(HERE)}: {time.time() - start:.0f} s")
+            print(f"{path.relative_to(NOTEBOOKS)}: {time.time() - start:.0f} s")
 
 
 if __name__ == "__main__":
