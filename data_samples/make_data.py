@@ -129,6 +129,7 @@ def dialogues(count: int, seed: int):
 
 
 def write_lines(name: str, rows) -> None:
+    """Write rows as JSON, one a line, below this folder."""
     path = HERE / f"{name}.jsonl"
     path.parent.mkdir(exist_ok=True)
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8", newline="\n")
@@ -136,6 +137,7 @@ def write_lines(name: str, rows) -> None:
 
 
 def main() -> None:
+    """Write all of the bundled data."""
     train, test = split_questions()
     held_out = list(preference_rows(Source(test, train, SEED + 2), SIZES["preferences/test"]))
     write_lines("preferences/train", preference_rows(Source(train, train, SEED + 1), SIZES["preferences/train"]))

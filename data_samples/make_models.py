@@ -187,6 +187,7 @@ def write_card(name: str) -> None:
 
 
 def main(names: list[str]) -> None:
+    """Train the bundled models of these names, and write a card for each."""
     tokenizer = make_tokenizer(list(dialogues(20_000, SEED + 10)))
     for name in names:
         corpus = dialogues(STEPS[name] * BATCH, SEED + 11)

@@ -35,6 +35,7 @@ EVERY = 10
 
 
 def tidy(log: list[dict]) -> list[dict]:
+    """The figures that a picture needs, with three digits."""
     return [{"step": entry["step"], **{key: round(entry[key], 3) for key in KEYS}} for entry in log if "loss" in entry]
 
 
@@ -64,6 +65,7 @@ def judged(names: dict, settings: dict) -> dict:
 
 
 def main() -> None:
+    """Write judged.json and logs.json, which the DPO lesson shows."""
     names = record_runs.run("dpo", seed=0)
     found = {name: judged(names, settings) for name, settings in JUDGED.items()}
     text = json.dumps(found).replace("}, {", "},\n{")

@@ -81,12 +81,14 @@ def measure(lesson: str, seed: str, steps: str = "") -> None:
 
 
 def measured(*arguments) -> dict:
+    """What `measure` prints, run in a process of its own."""
     command = [sys.executable, __file__, *map(str, arguments)]
     lines = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
     return json.loads(lines[-1])
 
 
 def main() -> None:
+    """Write the tables of the seeds, and of the match at equal compute."""
     tables, rows, wins, all_verdicts = {"dpo": [], "orpo": []}, [], {}, {"orpo": [], "dpo": []}
     for seed in SEEDS:
         found = {lesson: measured(lesson, seed) for lesson in LESSONS}

@@ -2,14 +2,15 @@
 
 import contextlib
 import functools
+import io
 import itertools
-import json
 import math
 import re
 import subprocess
 import sys
 import threading
 import time
+import unicodedata
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -23,7 +24,7 @@ import torch.nn.functional as F
 
 import course_utils as cu
 from course_utils.data import Report
-from course_utils.exercises import EXERCISES, LESSONS, core, dpo, orpo
+from course_utils.exercises import EXERCISES, LESSONS, core, dpo, orpo, store
 from course_utils.exercises.codes import BITS, decode, encode, tier_of
 from course_utils.exercises.core import FunctionExercise, same
 from course_utils.i18n import set_language
@@ -579,7 +580,9 @@ def test_progress_is_kept_and_a_code_carries_it(tmp_path, monkeypatch):
     assert states["orpo.delta"] == "○ not tried yet" and "🐢 1 / 7" in str(table)
     monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / "elsewhere"))
     assert "🐢 0 / 7" in str(cu.progress()) and "🐢 1 / 7" in str(cu.progress(table.code))
-    assert json.loads((tmp_path / "elsewhere" / "progress.json").read_text()) == {"dpo.loss": "pass"}
+    assert [file.name for file in (tmp_path / "elsewhere").iterdir()] == ["dpo.loss.pass"]
+    (tmp_path / "elsewhere" / "kto.loss.pass").touch()  # of a later edition: stays, and is not in the way
+    assert "🐢 1 / 7" in str(cu.progress()) and len(list((tmp_path / "elsewhere").iterdir())) == 2
 
 
 def test_codes_come_back_and_slips_are_found():
@@ -595,24 +598,70 @@ def test_codes_come_back_and_slips_are_found():
 
 
 def test_progress_that_cannot_be_written_or_read_loses_only_itself(tmp_path, monkeypatch, capsys):
-    (tmp_path / "progress.json").write_text("not json")
-    assert check("dpo.loss", dpo.dpo_loss) == ("pass", None) and "🐢 1 / 7" in str(cu.progress())
-    monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / "progress.json"))  # a file where a folder should be
+    old = tmp_path / "progress.json"  # of the first edition
+    old.write_text('{"orpo.loss": "pass", "orpo.delta": "tried", "dpo.loss": {"odd": []}}')
+    assert check("orpo.delta", orpo.delta) == ("pass", None)
+    states = dict(zip(*(cu.progress().frame[name] for name in ("exercise", "state"))))
+    assert states["orpo.loss"] == states["orpo.delta"] == "✓ passed" and states["dpo.loss"] == "○ not tried yet"
+    for torn in ('{"orpo.loss": "pa', "[]", "[" * 100_000):
+        old.write_text(torn)
+        assert check("dpo.loss", dpo.dpo_loss) == ("pass", None) and "🐢 1 / 7" in str(cu.progress())
+        assert "progress.json is damaged" in capsys.readouterr().out and old.read_text() == torn
+    monkeypatch.setenv("COURSE_PROGRESS", str(old))  # a file where a folder should be
     assert check("orpo.loss", orpo.orpo_loss) == ("pass", None)
+    assert "set COURSE_PROGRESS" in capsys.readouterr().out
+    monkeypatch.delenv("COURSE_PROGRESS")
+    monkeypatch.setattr(Path, "expanduser", lambda path: (_ for _ in ()).throw(RuntimeError("no home")))
+    assert check("orpo.loss", orpo.orpo_loss) == ("pass", None) and "🐢 0 / 7" in str(cu.progress())
     assert "set COURSE_PROGRESS" in capsys.readouterr().out
 
 
-def test_a_teacher_reads_a_class_with_one_command_and_without_pytorch(tmp_path):
-    both = encode({"dpo.loss", "orpo.loss"})
-    lines = [f"An Nguyễn {both}", "", f"Bo\t{encode(set())}", "Cy 2222-WRONG", f"=cmd() {both}"]
-    (tmp_path / "codes.txt").write_text("\n".join(lines), encoding="utf-8")
-    program = Path(__file__).parents[1] / "tools" / "class_progress.py"
-    command = [sys.executable, "-S", "-E", program, tmp_path / "codes.txt"]  # no site packages
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
-    table = pd.read_csv(pd.io.common.StringIO(done.stdout), index_col="name")
-    assert (
-        table.loc["An Nguyễn", "dpo.loss"] == 1 and table.loc["An Nguyễn", "sum"] == 2 and table.loc["Bo", "sum"] == 0
+def test_a_home_sign_is_read_and_other_processes_take_nothing_away(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.setenv("COURSE_PROGRESS", "~/mine")
+    program = (
+        "import sys\n"
+        "from course_utils.exercises.store import record\n"
+        "for i in range(100): record(f'{sys.argv[1]}.{i}', 'pass'); record(f'both.{i}', sys.argv[2])"
     )
-    assert "line 4" in done.stderr and "Cy" not in done.stdout and "'=cmd()" in table.index
-    nowhere = subprocess.run([*command[:-1], tmp_path / "nowhere.txt"], capture_output=True, encoding="utf-8")
-    assert nowhere.returncode == 1 and "nowhere.txt" in nowhere.stderr and "Traceback" not in nowhere.stderr
+    commands = [[sys.executable, "-c", program, name, end] for name, end in (("a", "pass"), ("b", "fail"))]
+    for process in [subprocess.Popen(command, cwd=Path(__file__).parents[1]) for command in commands]:
+        assert process.wait(120) == 0
+    found = store.read()
+    assert len(found) == 300 and set(found.values()) == {"pass"} and (tmp_path / "mine").is_dir()
+
+
+def class_progress(*arguments):
+    program = Path(__file__).parents[1] / "tools" / "class_progress.py"
+    command = [sys.executable, "-S", "-E", program, *arguments]  # no site packages
+    return subprocess.run(command, capture_output=True, encoding="utf-8")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1258"])
+def test_a_teacher_reads_a_class_with_one_command_and_without_pytorch(tmp_path, encoding):
+    both, one, none = encode({"dpo.loss", "orpo.loss"}), encode({"dpo.loss"}), encode(set())
+    lines = ["Tên,Mã", f"An Nguyễn {both}", "", f"Bo\t{none}", "Cy 2222-WRONG", f"=cmd()|' /C calc'!A0 {both}"]
+    lines += [f'"Bo, the second";"{one}"', f"Bo,{one}", f"<b>\x1b[31mEve</b> {one}", "Z" * 300_000, one]
+    text = unicodedata.normalize("NFD" if encoding == "cp1258" else "NFC", "\n".join(lines))
+    data = text.encode(encoding, errors="ignore")  # code page 1258 has marks of its own
+    (tmp_path / "codes.txt").write_bytes(data)
+    done = class_progress(tmp_path / "codes.txt", tmp_path / "class.csv")
+    raw = (tmp_path / "class.csv").read_bytes()
+    table = pd.read_csv(io.BytesIO(raw), encoding="utf-8-sig")
+    name = "An Nguyễn" if encoding != "cp1258" else table["name"][0]
+    names = [name, "Bo", "'=cmd()|' /C calc'!A0", "Bo, the second", "Bo", "<b>[31mEve</b>", "line 11"]
+    assert raw.startswith(b"\xef\xbb\xbf") and list(table["name"]) == names and name.startswith("An Ng")
+    assert list(table["sum"]) == [2, 0, 2, 1, 1, 1, 1] and list(table["dpo.loss"]) == [1, 0, 1, 1, 1, 1, 1]
+    assert "line 5" in done.stderr and "line 10" in done.stderr and done.stderr.count("\n") == 2
+    assert class_progress(tmp_path / "codes.txt").stdout.splitlines()[2].startswith("Bo,0,")
+    class_progress(tmp_path / "codes.txt", tmp_path / "class.html")
+    page = (tmp_path / "class.html").read_text(encoding="utf-8")
+    assert name in page and "&lt;b&gt;" in page and "<b>" not in page and page.count("<tr>") == 9
+
+
+def test_what_is_no_class_is_one_clear_line(tmp_path):
+    (tmp_path / "picture").write_bytes(bytes(range(256)))
+    for arguments in ([], [tmp_path / "nowhere.txt"], [tmp_path], [tmp_path / "picture"]):
+        done = class_progress(*arguments)
+        assert done.returncode == 1 and "expected a text file" in done.stderr and done.stderr.count("\n") == 1

@@ -107,10 +107,12 @@ def template(path: Path) -> Catalog:
 
 
 def catalogue_path(root: Path, lang: str, source: Path) -> Path:
+    """Where the catalogue of a page or lesson is."""
     return root / "translations" / lang / f"{source.stem}.po"
 
 
 def read_catalogue(path: Path, lang: str) -> Catalog:
+    """A catalogue, or an empty one if there is none yet."""
     if not path.is_file():
         now = datetime.now(UTC)
         who = {"last_translator": "the contributors", "language_team": lang, "msgid_bugs_address": "the issues page"}
@@ -121,6 +123,7 @@ def read_catalogue(path: Path, lang: str) -> Catalog:
 
 
 def write_catalogue(path: Path, catalog: Catalog) -> None:
+    """Write a catalogue as gettext's tools do, without line numbers."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         write_po(file, catalog, width=0, ignore_obsolete=True, include_lineno=False, omit_header=False)
@@ -174,6 +177,7 @@ def own_links(text: str, lang: str) -> str:
 
 
 def build(root: Path, langs: list[str]) -> None:
+    """Write every page and lesson in these languages, from the source and the catalogues."""
     for lang in langs:
         for source in sources(root):
             target = root / "notebooks" / lang / source.name
@@ -289,6 +293,7 @@ def set_slug(root: Path, slug: str) -> int:
 
 
 def main(command: str = "", argument: str = "") -> None:
+    """Carry out a command of the list above."""
     langs = languages(ROOT)
     if command == "update":
         update(ROOT, langs)

@@ -3,7 +3,7 @@
 from ..i18n import _
 from . import dpo, orpo
 from .core import Exercise
-from .progress import progress
+from .store import progress
 
 LESSONS: list[list[Exercise]] = [dpo.EXERCISES, orpo.EXERCISES]
 #: Every exercise by its name.
@@ -17,6 +17,3 @@ def ex(name: str) -> Exercise:
             _("there is no exercise {name!r}; choose one of {known}").format(name=name, known=", ".join(EXERCISES))
         )
     return EXERCISES[name]
-
-
-__all__ = ["EXERCISES", "LESSONS", "Exercise", "ex", "progress"]

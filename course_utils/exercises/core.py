@@ -22,8 +22,8 @@ from typing import Any
 import torch
 
 from ..i18n import _, language
-from . import progress
 from .codes import TIERS, tier_of
+from .store import record
 
 TIME_LIMIT = 10.0  # seconds for one call of a learner's function
 SIGNS = {"pass": "✓", "fail": "✗", "error": "✗", "todo": "○"}
@@ -120,7 +120,7 @@ class Exercise:
             "error": _("your code stopped"),
             "todo": _("not tried yet"),
         }[outcome]
-        progress.record(self.name, outcome)
+        record(self.name, outcome)
         if self.printed:
             text += " " + _("What it printed on the first example:")
         return Result(f"{SIGNS[outcome]} {self.title(words)}", text, self.printed, outcome=outcome, diagnosis=key)
