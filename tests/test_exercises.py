@@ -1,11 +1,16 @@
 """Every exercise: the right answer passes, every named mistake is named, nothing a learner does breaks the check."""
 
+import builtins
 import contextlib
+import copy
 import functools
 import io
 import itertools
 import math
+import os
+import random
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -24,14 +29,15 @@ import torch.nn.functional as F
 
 import course_utils as cu
 from course_utils.data import Report
-from course_utils.exercises import EXERCISES, LESSONS, core, dpo, orpo, store
+from course_utils.exercises import EXERCISES, LESSONS, dpo, orpo, runner, store
 from course_utils.exercises.codes import BITS, decode, encode, tier_of
-from course_utils.exercises.core import FunctionExercise, same
+from course_utils.exercises.compare import same
+from course_utils.exercises.core import FunctionExercise, compose
 from course_utils.i18n import set_language
 from course_utils.world import Verdict
 
 FUNCTIONS = {name: one for name, one in EXERCISES.items() if isinstance(one, FunctionExercise)}
-CODED = [(name, mistake) for name, one in FUNCTIONS.items() for mistake in one.mistakes if mistake.wrong]
+CODED = [(name, m) for name, one in FUNCTIONS.items() for m in one.mistakes if m.wrong or m.before or m.after]
 GOOD, FAULT, GIBBERISH = Verdict(), Verdict(("polite",)), Verdict(("fluent",))
 
 
@@ -85,16 +91,61 @@ def test_the_course_passes_its_own_exercises(name, ours):
 
 @pytest.mark.parametrize(("name", "mistake"), CODED, ids=[f"{name}-{mistake.key}" for name, mistake in CODED])
 def test_a_named_mistake_is_named(name, mistake):
-    assert check(name, mistake.wrong) == ("fail", mistake.key)
+    expected = ("pass", None) if mistake.remark else ("fail", mistake.key)
+    assert check(name, compose(FUNCTIONS[name].right, mistake)) == expected
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_no_two_mistakes_give_the_same_numbers(name):
     one = FUNCTIONS[name]
-    answers = [one.right, *(mistake.wrong for mistake in one.mistakes if mistake.wrong)]
-    results = [[answer(*case) for case in one.cases()] for answer in answers]
+    coded = [m for m in one.mistakes if m.wrong or m.before or m.after]
+    answers = [one.right, *(compose(one.right, mistake) for mistake in coded)]
+    results = [[answer(*copy.deepcopy(case)) for case in one.cases()] for answer in answers]
     for a, b in itertools.combinations(results, 2):
         assert not all(map(same, a, b))
+
+
+@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name != "dpo.diagnose_run"])
+def test_two_slips_at_once_are_named_too(name):
+    one = FUNCTIONS[name]
+    pairs = [(a, b) for a, b in itertools.permutations(one.mistakes, 2) if a.after and (b.wrong or b.before)]
+    named = 0
+    for a, b in pairs:
+        one.said.clear()
+        named += check(name, compose(one.right, a, b))[1] is not None
+    assert pairs and named >= 0.9 * len(pairs)
+
+
+def test_a_slip_in_one_tricky_example_is_named_too():
+    def trips(logits, labels):  # forgets the mask where there is more than one row
+        return dpo.sequence_logps(logits, labels.clamp(min=0) if len(labels) > 1 else labels)
+
+    assert check("dpo.sequence_logps", trips) == ("fail", "not_masked")
+
+
+def test_the_same_slip_again_gets_the_next_words():
+    one, texts = cu.ex("dpo.loss"), []
+    one.said.clear()
+    for _try in range(4):
+        result = one.check(lambda *a: -dpo.dpo_loss(*a))
+        assert result.diagnosis == "no_minus"
+        texts.append(result.text)
+    assert texts[1:] == list(one.hints) and texts[0] not in one.hints
+
+
+def test_lists_of_messages_are_shown_where_they_part():
+    def lower(text):
+        return [m | {"content": m["content"].replace("Sure", "sure")} for m in dpo.split_dialogue(text)]
+
+    result = cu.ex("dpo.split_dialogue").check(lower)
+    assert result.diagnosis == "content" and result.code.splitlines()[:2] == [
+        repr("Sure.\n\nIngredients:\neggs & <sugar>"),
+        repr("sure.\n\nIngredients:\neggs & <sugar>"),
+    ]
+    assert result.code.splitlines()[2] == " ^" and "&lt;sugar&gt;" in result._repr_html_()
+    one_more = {"role": "user", "content": "?"}
+    extra = cu.ex("dpo.split_dialogue").check(lambda text: [*dpo.split_dialogue(text), one_more])
+    assert extra.diagnosis == "count" and "3 messages; expected 2" in extra.text
 
 
 def untouched(*arguments): ...
@@ -138,8 +189,18 @@ def returns_nothing(*arguments):
     print("so far so good", arguments)
 
 
-def test_nothing_a_learner_does_breaks_the_check(monkeypatch, capsys):
-    monkeypatch.setattr(core, "TIME_LIMIT", 0.3)
+@pytest.fixture(params=["a copy", "a thread"])
+def place(request, monkeypatch):
+    """Where answers run: what Linux does, and what all other machines do."""
+    if request.param == "a thread":
+        monkeypatch.setattr(runner.sys, "platform", "win32")
+    elif sys.platform != "linux":
+        pytest.skip("no fork that is safe")
+    monkeypatch.setattr(runner, "TIME_LIMIT", 0.5)
+    return request.param
+
+
+def test_nothing_a_learner_does_breaks_the_check(place, capsys):
     for name in FUNCTIONS:
         assert check(name, forever) == ("error", "too_slow")
         assert check(name, broken) == ("error", "exception")
@@ -147,32 +208,175 @@ def test_nothing_a_learner_does_breaks_the_check(monkeypatch, capsys):
         assert check(name, returns_nothing)[0] == "fail"
         assert check(name, 3.5) == ("fail", "not_a_function")
         assert check(name, lambda: 1) == ("fail", "signature")
-        for junk in ("text", [1, 2], {}, torch.zeros(0), float("nan"), object()):
-            assert check(name, lambda *arguments, junk=junk: junk)[0] in ("fail", "todo")
+        for junk in ("text", [1, 2], {}, torch.zeros(0), float("nan"), object(), (x for x in [1]), lambda: 1):
+            assert check(name, lambda *arguments, junk=junk: junk)[0] in ("fail", "todo", "error")
     assert "so far so good" not in capsys.readouterr().out
 
 
-def test_an_interrupt_ends_a_check_and_silences_nothing(monkeypatch, capsys):
-    """What ■ raises while a check waits for the learner's code."""
+def catastrophic(*arguments):
+    return re.fullmatch("(a+)+b", "a" * 60)
 
-    def interrupted(thread, timeout=None, join=threading.Thread.join):
-        monkeypatch.setattr(threading.Thread, "join", join)
-        raise KeyboardInterrupt
 
-    stopped = []
+def sums_up(*arguments):
+    return sum(range(10**12))
 
-    def endless(pair):
+
+def sleeps(*arguments):
+    time.sleep(600)
+
+
+def locks(*arguments):
+    lock = threading.Lock()
+    lock.acquire()
+    lock.acquire()
+
+
+def deaf(*arguments):
+    while True:
         try:
             while True:
                 pass
-        finally:
-            stopped.append(True)
+        except BaseException:
+            pass
 
-    monkeypatch.setattr(threading.Thread, "join", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        core.call(endless, (1,))
+
+def exits(*arguments):
+    os._exit(3)
+
+
+def aborts(*arguments):
+    os.abort()
+
+
+def kills(*arguments):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def overflows(*arguments):
+    import ctypes
+
+    ctypes.string_at(0)
+
+
+def recurses(*arguments):
+    return recurses(*arguments)
+
+
+def eats(*arguments):
+    return [bytearray(1 << 30) for _i in range(1000)]
+
+
+def allocates(*arguments):
+    return torch.zeros(10**11).sum()
+
+
+def asks(*arguments):
+    return input("What now?")
+
+
+def stops(*arguments):
+    raise KeyboardInterrupt
+
+
+def cannot_say(*arguments):
+    class Mute(Exception):
+        def __str__(self):
+            raise self
+
+    raise Mute
+
+
+def swaps_output(*arguments):
+    sys.stdout = sys.stderr = None
+
+
+def patches(*arguments):
+    torch.Tensor.sum = lambda self, *a: None
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(5)
+    torch.set_grad_enabled(False)
+    random.seed(5)
+    np.random.seed(5)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.chdir("/")
+    os.environ["HOME"] = "/nowhere"
+    sys.setrecursionlimit(60)
+    builtins.print = None
+    return arguments[0]
+
+
+def empties(*arguments):
+    for module in [*sys.modules]:
+        del sys.modules[module]
+
+
+def closes(*arguments):
+    os.closerange(0, 200)
+
+
+def many(*arguments):
+    for _i in range(40):
+        threading.Thread(target=sleeps, daemon=True).start()
+    return sleeps()
+
+
+def children(*arguments):
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    time.sleep(600)
+
+
+class Explodes:
+    def __reduce__(self):
+        raise RuntimeError("no copies")
+
+
+def cannot_leave(*arguments):
+    return Explodes()
+
+
+HOSTILE = [catastrophic, sums_up, sleeps, locks, deaf, exits, aborts, kills, overflows, recurses, eats, allocates, asks]
+HOSTILE += [stops, cannot_say, swaps_output, patches, empties, closes, many, children, cannot_leave]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="answers run in a copy only where fork is safe")
+@pytest.mark.parametrize("answer", HOSTILE, ids=lambda answer: answer.__name__)
+def test_whatever_an_answer_does_the_kernel_goes_on_as_before(answer, monkeypatch, capsys):
+    monkeypatch.setattr(runner, "TIME_LIMIT", 0.5)
+    ours = (sys.stdout, sys.stderr, signal.getsignal(signal.SIGINT), torch.Tensor.sum, builtins.print, builtins.input)
+    state = torch.get_rng_state(), random.getstate(), torch.get_default_dtype(), torch.is_grad_enabled(), os.getcwd()
+    begun = time.time()
+    for name in ("dpo.split_dialogue", "dpo.loss"):
+        assert check(name, answer)[0] in ("fail", "error")
+    assert time.time() - begun < 20  # a frozen kernel, not a slow one
+    assert ours[:3] == (sys.stdout, sys.stderr, signal.getsignal(signal.SIGINT))
+    assert ours[3:] == (torch.Tensor.sum, builtins.print, builtins.input)
+    after = torch.get_rng_state(), random.getstate(), torch.get_default_dtype(), torch.is_grad_enabled(), os.getcwd()
+    assert torch.equal(state[0], after[0]) and state[1:] == after[1:]
+    assert check("dpo.loss", dpo.dpo_loss) == ("pass", None)
     print("still here")
-    assert stopped and capsys.readouterr().out == "still here\n"
+    assert "still here" in capsys.readouterr().out
+
+
+def test_closures_and_models_of_the_notebook_can_be_used(place):
+    beta_of, model = {"mine": 1.0}, torch.nn.Linear(1, 1)
+
+    def loss(pc, pr, rc, rr, beta):
+        assert model(torch.ones(1)).shape == (1,)
+        return dpo.dpo_loss(pc, pr, rc, rr, beta * beta_of["mine"])
+
+    assert check("dpo.loss", loss) == ("pass", None)
+
+
+def test_an_interrupt_ends_a_check_at_once_and_silences_nothing(place, monkeypatch, capsys):
+    """What ■ does while a check waits for the learner's code."""
+    monkeypatch.setattr(runner, "TIME_LIMIT", 60)
+    threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
+    begun = time.time()
+    with pytest.raises(KeyboardInterrupt):
+        check("dpo.loss", forever)
+    print("still here")
+    assert time.time() - begun < 30 and capsys.readouterr().out == "still here\n"
+    assert check("dpo.loss", dpo.dpo_loss) == ("pass", None)
 
 
 def test_what_an_answer_prints_on_the_first_example_is_shown():
@@ -207,7 +411,7 @@ def test_gradients_must_flow():
 
     assert check("dpo.loss", detached) == ("fail", "no_gradient")
     assert check("dpo.loss", lambda *a: torch.tensor(dpo.dpo_loss(*a).tolist())) == ("fail", "no_gradient")
-    assert check("dpo.loss", lambda *a: dpo.dpo_loss(*a).numpy()) == ("fail", "type")
+    assert check("dpo.loss", lambda *a: dpo.dpo_loss(*a).numpy()) == ("fail", "no_gradient")
     assert check("dpo.loss", lambda *a: dpo.dpo_loss(*a).tolist()) == ("fail", "type")
 
 
@@ -250,6 +454,16 @@ def test_right_answers_in_other_forms_pass():
             )
         return torch.stack(rows)
 
+    def listed(text):
+        return (message for message in dpo.split_dialogue(text))
+
+    def mapped(text):
+        return map(dict, dpo.split_dialogue(text))
+
+    for answer in (listed, mapped, lambda text: tuple(dpo.split_dialogue(text))):
+        result = cu.ex("dpo.split_dialogue").check(answer)
+        assert result.outcome == "pass" and "TRL wants a list" in result.text
+    assert check("orpo.delta", lambda c, r: orpo.delta(c, r).numpy()) == ("pass", None)
     for answer in (frozen_reference, Loss(), functools.partial(dpo.dpo_loss)):
         assert check("dpo.loss", answer) == ("pass", None)
     assert check("dpo.sequence_logps", by_loops) == ("pass", None)

@@ -1,4 +1,4 @@
-"""The exercises of the DPO lesson. Each wrong function below is a mistake that people really make."""
+"""The exercises of the DPO lesson: a right answer, examples, and a row for each slip that people make."""
 
 import inspect
 import json
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 
 from ..data.report import REASONS
 from ..i18n import N_, _
+from .compare import marked
 from .core import CheckFailed, Exercise, FunctionExercise, Mistake, todo
 
 SAMPLES = Path(__file__).parents[2] / "data_samples"
@@ -33,33 +34,63 @@ def dialogues() -> list[tuple]:
     return [
         ("\n\nHuman: Hi!\n\nAssistant: Hello.",),
         ("\n\nHuman: One\n\nAssistant: two\n\nHuman: three\n\nAssistant: four",),
+        ("\n\nHuman: Cake?\n\nAssistant: Sure.\n\nIngredients:\neggs & <sugar>",),
         ("\n\nHuman: What does Human: mean?\n\nIt stands here.\n\nAssistant: A turn by a\nHuman: you.",),
         ("\n\nHuman:  Xin chào \n\nAssistant: Chào bạn!\n",),
-        ("\n\nHuman: Cake?\n\nAssistant: Sure.\n\nIngredients: eggs\n\nhuman: no\n\nHuman:no\n \nHuman: no",),
+        ("\n\nHuman: Tea?\n\nAssistant: Yes,  two:\tgreen\r\nand black.\n\nhuman: no\n\nHuman:no\n \nHuman: no",),
         ("\n\nHuman: One\n\nHuman: two\n\nAssistant: \nthree\n\nAssistant: \n\nHuman: four",),
     ]
 
 
-def split_anywhere(text):
-    pieces = re.split(r"\s*(Human|Assistant):", text)[1:]
-    roles = {"Human": "user", "Assistant": "assistant"}
-    return [{"role": roles[who], "content": said.strip()} for who, said in zip(pieces[::2], pieces[1::2])]
+def split_at(pattern):
+    """A wrong function: one that takes this for the mark between turns."""
 
-
-def with_roles(user, assistant):
     def split(text):
-        roles = {"user": user, "assistant": assistant}
-        return [message | {"role": roles[message["role"]]} for message in split_dialogue(text)]
+        pieces = re.split(pattern, text)[1:]
+        roles = {"Human": "user", "Assistant": "assistant"}
+        return [{"role": roles[who], "content": said} for who, said in zip(pieces[::2], pieces[1::2])]
 
     return split
 
 
-def with_marker(text):
+def contents(change):
+    """A slip that changes the content of each message."""
+    return lambda messages: [m | {"content": change(m["content"])} for m in messages]
+
+
+def roles(user, assistant):
+    """A slip that names the two sides in another way."""
+    return lambda messages: [m | {"role": {"user": user, "assistant": assistant}[m["role"]]} for m in messages]
+
+
+def with_marker(messages):
     names = {"user": "Human", "assistant": "Assistant"}
-    return [m | {"content": f"{names[m['role']]}: {m['content']}"} for m in split_dialogue(text)]
+    return [m | {"content": f"{names[m['role']]}: {m['content']}"} for m in messages]
 
 
-SPLIT_DIALOGUE = FunctionExercise(
+@dataclass(repr=False)
+class SplitDialogue(FunctionExercise):
+    """Says where two lists of messages part, if no slip explains it."""
+
+    def explain(self, cases, results, wanted) -> CheckFailed:
+        found = super().explain(cases, results, wanted)
+        got, want = next((got, want) for got, want in zip(results, wanted) if got != want)
+        if found.key or not isinstance(got, list):
+            return found
+        if len(got) != len(want):
+            text = _("In one example it gives {got} messages; expected {want}.").format(got=len(got), want=len(want))
+            return CheckFailed("fail", "count", text, f"{want!r}\n{got!r}"[:600])
+        number, one, other = next((i, a, b) for i, (a, b) in enumerate(zip(want, got), 1) if a != b)
+        if not isinstance(other, dict) or {*other} != {"role", "content"}:
+            text = _("Message {number} is {got}; expected a dict with the keys role and content.")
+            return CheckFailed("fail", "keys", text.format(number=number, got=repr(other)[:200]))
+        part = "role" if one["role"] != other["role"] else "content"
+        text = _("Message {number} of an example has another {part}. Expected, and below it yours:")
+        text = text.format(number=number, part=part)
+        return CheckFailed("fail", part, text, marked(str(one[part]), str(other[part])))
+
+
+SPLIT_DIALOGUE = SplitDialogue(
     "dpo.split_dialogue",
     inspect.getsource(split_dialogue),
     N_("A capturing group in re.split keeps the speakers, and the two line breaks make a marker of a mere word."),
@@ -69,55 +100,28 @@ SPLIT_DIALOGUE = FunctionExercise(
         N_("Split at \\n\\n(Human|Assistant): and a blank; leave out the first piece; take the rest two by two."),
     ),
     [
-        Mistake(
-            "splits_inside",
-            N_(
-                "You cut at the word “Human:” wherever it stands. People also write it inside a sentence or at the start of a line. What makes a turn is more than the word."
-            ),
-            split_anywhere,
-        ),
-        Mistake(
-            "stripped",
-            N_(
-                "You strip blanks or line breaks off the contents. Whoever joins the messages again should get back the text to the letter, and the tokens of a blank are tokens too."
-            ),
-            lambda text: [m | {"content": m["content"].strip()} for m in split_dialogue(text)],
-        ),
-        Mistake(
-            "last_turn_only",
-            N_(
-                "Only the last question and answer are left. The earlier turns are part of the prompt: without them the model cannot know what “it” refers to."
-            ),
-            lambda text: split_dialogue(text)[-2:],
-        ),
-        Mistake(
-            "keeps_marker",
-            N_(
-                "The speaker's name is still in the content. The role says it already, and the chat template will write it again."
-            ),
-            with_marker,
-        ),
-        Mistake(
-            "speaker_names",
-            N_(
-                "The roles are named as in the file. Chat templates know other names for the two sides; look at one row of the formatted data."
-            ),
-            with_roles("Human", "Assistant"),
-        ),
-        Mistake(
-            "roles_swapped",
-            N_("The two sides have changed places: the model would learn to ask. Who speaks first in a transcript?"),
-            with_roles("assistant", "user"),
-        ),
-        Mistake(
-            "contents_only",
-            N_("You return the texts alone. TRL needs to know who said what: each message is a dict with two keys."),
-            lambda text: [m["content"] for m in split_dialogue(text)],
-        ),
+        Mistake("splits_inside", N_("You cut at the word “Human:” wherever it stands. People also write it inside a sentence or at the start of a line. What makes a turn is more than the word."), split_at(r"\s*(Human|Assistant): ?")),
+        Mistake("splits_at_lines", N_("You cut at the word “Human:” wherever it stands. People also write it inside a sentence or at the start of a line. What makes a turn is more than the word."), split_at(r"\n+(Human|Assistant): ")),
+        Mistake("stripped", N_("You strip blanks or line breaks off the contents. Whoever joins the messages again should get back the text to the letter, and the tokens of a blank are tokens too."), after=contents(str.strip)),
+        Mistake("stripped_left", N_("You strip blanks or line breaks off the contents. Whoever joins the messages again should get back the text to the letter, and the tokens of a blank are tokens too."), after=contents(str.lstrip)),
+        Mistake("stripped_right", N_("You strip blanks or line breaks off the contents. Whoever joins the messages again should get back the text to the letter, and the tokens of a blank are tokens too."), after=contents(str.rstrip)),
+        Mistake("lost_paragraphs", N_("An answer of several paragraphs keeps only its first: you cut at every blank line. Cut only where a speaker's name follows."), after=contents(lambda text: text.split("\n\n")[0])),
+        Mistake("lost_lines", N_("A turn of several lines keeps only its first. In a pattern the dot does not match a line break; and a turn ends where the next speaker begins, not with the line."), after=contents(lambda text: text.split("\n")[0])),
+        Mistake("joined_lines", N_("Line breaks or repeated blanks are gone from the contents. Whoever joins the messages again should get back the text to the letter."), after=contents(lambda text: " ".join(text.split()))),
+        Mistake("last_turn_only", N_("Only the last question and answer are left. The earlier turns are part of the prompt: without them the model cannot know what “it” refers to."), after=lambda messages: messages[-2:]),
+        Mistake("first_turn_only", N_("Only the first question and answer are left. A dialogue can have many turns; go on until its end."), after=lambda messages: messages[:2]),
+        Mistake("last_lost", N_("The last message is missing, and it is the answer that the preference is about. Does your loop end one step early?"), after=lambda messages: messages[:-1]),
+        Mistake("keeps_marker", N_("The speaker's name is still in the content. The role says it already, and the chat template will write it again."), after=with_marker),
+        Mistake("speaker_names", N_("The roles are named as in the file. Chat templates know other names for the two sides; look at one row of the formatted data."), after=roles("Human", "Assistant")),
+        Mistake("lower_names", N_("The roles are named as in the file. Chat templates know other names for the two sides; look at one row of the formatted data."), after=roles("human", "assistant")),
+        Mistake("roles_swapped", N_("The two sides have changed places: the model would learn to ask. Who speaks first in a transcript?"), after=roles("assistant", "user")),
+        Mistake("contents_only", N_("You return the texts alone. TRL needs to know who said what: each message is a dict with two keys."), after=lambda messages: [m["content"] for m in messages]),
+        Mistake("pairs", N_("You return pairs. TRL asks for dicts, each with the two keys role and content."), after=lambda messages: [(m["role"], m["content"]) for m in messages]),
+        Mistake("one_message", N_("The whole text came back as one message. Split it into turns, each with its speaker."), lambda text: [{"role": "user", "content": text}]),
     ],
     right=split_dialogue,
     cases=dialogues,
-)
+)  # fmt: skip
 
 # ---------------------------------------------------------------- dpo.sequence_logps
 
@@ -133,8 +137,8 @@ def sequence_logps(logits, labels):
 def logits_and_labels() -> list[tuple]:
     generator = torch.Generator().manual_seed(0)
     labels = [
-        [[-100, -100, 3, 1, 4, -100], [-100, 2, 2, 6, 0, 5], [-100, -100, -100, -100, 1, 3]],
         [[-100, 0, -100, 4, 2]],
+        [[-100, -100, 3, 1, 4, -100], [-100, 2, 2, 6, 0, 5], [-100, -100, -100, -100, 1, 3]],
         [[5, 1, 0, -100], [2, 6, 3, 3], [-100, -100, -100, -100], [0, 1, 2, 3], [6, 5, -100, 4]],
     ]
     cases = [(2 * torch.randn(len(rows), len(rows[0]), 7, generator=generator), torch.tensor(rows)) for rows in labels]
@@ -148,9 +152,34 @@ def gathered(logps, labels):
     return logps.gather(2, labels.masked_fill(~counts, 0).unsqueeze(2)).squeeze(2) * counts
 
 
-def unmasked(logits, labels):
-    logits, labels = logits[:, :-1], labels[:, 1:]
-    return logits.log_softmax(-1).gather(2, labels.clamp(min=0).unsqueeze(2)).squeeze(2).sum(1)
+def same_place(logits, labels):
+    more = torch.zeros_like(logits[:, :1])
+    return torch.cat((logits, more), 1), torch.cat((torch.full_like(labels[:, :1], -100), labels), 1)
+
+
+def other_way(logits, labels):
+    more = torch.zeros_like(logits[:, :1])
+    return torch.cat((logits[:, 1:], more), 1), torch.cat((torch.full_like(labels[:, :1], -100), labels[:, :-1]), 1)
+
+
+def padding_counted(logits, labels):
+    counts = labels != -100
+    begun = counts.long().cumsum(1) > 0
+    return logits, labels.masked_fill(~counts & begun, 0)
+
+
+def without_end(number):
+    """A slip: the first (0) or last (-1) token of each answer is left out."""
+
+    def before(logits, labels):
+        labels = labels.clone()
+        for row in labels:
+            places = (row[1:] != -100).nonzero() + 1
+            if len(places):
+                row[places[number]] = -100
+        return logits, labels
+
+    return before
 
 
 def label_counts(labels):
@@ -160,94 +189,35 @@ def label_counts(labels):
 SEQUENCE_LOGPS = FunctionExercise(
     "dpo.sequence_logps",
     inspect.getsource(sequence_logps),
-    N_(
-        "Position t predicts token t + 1; the log-probability of an answer is the sum over its tokens, and of them only."
-    ),
+    N_("Position t predicts token t + 1; the log-probability of an answer is the sum over its tokens, and of them only."),
     (
         N_("Three steps: turn scores into log-probabilities, pick those of the labels, add them up for each row."),
         N_("Which position of the logits speaks of which label? Drop the last logits and the first label."),
-        N_(
-            "log_softmax over the vocabulary, gather at the labels (with 0 in place of -100), times the mask, sum over dim 1."
-        ),
+        N_("log_softmax over the vocabulary, gather at the labels (with 0 in place of -100), times the mask, sum over dim 1."),
     ),
     [
-        Mistake(
-            "not_shifted",
-            N_(
-                "Logits and labels are paired at the same position. But what stands at position t is the model's guess for the token that comes next."
-            ),
-            lambda logits, labels: gathered(logits.log_softmax(-1), labels).sum(1),
-        ),
-        Mistake(
-            "shifted_backwards",
-            N_(
-                "You shifted the wrong way: each token is scored by a position that comes after it, where the model has already read it."
-            ),
-            lambda logits, labels: gathered(logits[:, 1:].log_softmax(-1), labels[:, :-1]).sum(1),
-        ),
-        Mistake(
-            "not_masked",
-            N_("Tokens labelled -100 are counted. They mark prompt and padding, which are no part of the answer."),
-            unmasked,
-        ),
-        Mistake(
-            "mean",
-            N_(
-                "You take the mean over the tokens. DPO compares probabilities of whole answers, and the probability of a whole is a product, in logs a sum. (A mean would be ORPO's measure.)"
-            ),
-            lambda logits, labels: sequence_logps(logits, labels) / label_counts(labels),
-        ),
-        Mistake(
-            "raw_logits",
-            N_(
-                "You add raw scores. They are no probabilities: adding 5 to all of them would change nothing in what the model says, but would change your sum."
-            ),
-            lambda logits, labels: gathered(logits[:, :-1], labels[:, 1:]).sum(1),
-        ),
-        Mistake(
-            "probabilities",
-            N_("You add probabilities. Those of successive tokens multiply; what adds up is something else."),
-            lambda logits, labels: gathered(logits[:, :-1].softmax(-1), labels[:, 1:]).sum(1),
-        ),
-        Mistake(
-            "wrong_axis",
-            N_("The softmax runs over the positions. At each position it is the words of the vocabulary that compete."),
-            lambda logits, labels: gathered(logits[:, :-1].log_softmax(1), labels[:, 1:]).sum(1),
-        ),
-        Mistake(
-            "negative",
-            N_(
-                "Your numbers are positive: that is the negative log-likelihood, a loss. Asked for is the log-probability itself."
-            ),
-            lambda logits, labels: -sequence_logps(logits, labels),
-        ),
-        Mistake(
-            "base_two",
-            N_("You count in bits. The papers, PyTorch and TRL use the natural logarithm; the unit is the nat."),
-            lambda logits, labels: sequence_logps(logits, labels) / math.log(2),
-        ),
-        Mistake(
-            "summed_over_batch",
-            N_(
-                "One number for the whole batch. Each answer needs its own, for each has its own partner to be compared with."
-            ),
-            lambda logits, labels: sequence_logps(logits, labels).sum(),
-        ),
-        Mistake(
-            "averaged_over_batch",
-            N_("The rows of the batch are averaged. Keep one number a row; averaging comes last, after the loss."),
-            lambda logits, labels: sequence_logps(logits, labels).mean(),
-        ),
-        Mistake(
-            "per_token",
-            N_("You return one number a token. An answer's log-probability is what they add up to."),
-            lambda logits, labels: gathered(logits[:, :-1].log_softmax(-1), labels[:, 1:]),
-        ),
+        Mistake("not_shifted", N_("Logits and labels are paired at the same position. But what stands at position t is the model's guess for the token that comes next."), before=same_place),
+        Mistake("shifted_backwards", N_("You shifted the wrong way: each token is scored by a position that comes after it, where the model has already read it."), before=other_way),
+        Mistake("not_masked", N_("Tokens labelled -100 are counted. They mark prompt and padding, which are no part of the answer."), before=lambda logits, labels: (logits, labels.clamp(min=0))),
+        Mistake("padding_counted", N_("Only the prompt is masked: what is labelled -100 behind the answer is counted. Every -100 is left out, wherever it stands."), before=padding_counted),
+        Mistake("first_lost", N_("The first token of each answer is left out. It is predicted by the last position of the prompt: mask by the labels, after shifting."), before=without_end(0)),
+        Mistake("last_lost", N_("The last token of each answer is left out. It often ends the answer, and the model must learn that too."), before=without_end(-1)),
+        Mistake("mean", N_("You take the mean over the tokens. DPO compares probabilities of whole answers, and the probability of a whole is a product, in logs a sum. (A mean would be ORPO's measure.)"), lambda logits, labels: sequence_logps(logits, labels) / label_counts(labels)),
+        Mistake("mean_of_all", N_("You divide by the length of the row, prompt and padding included: the same answer would count less in a longer batch. And it is a sum that is asked for, since DPO compares whole answers."), lambda logits, labels: sequence_logps(logits, labels) / (labels.shape[1] - 1)),
+        Mistake("raw_logits", N_("You add raw scores. They are no probabilities: adding 5 to all of them would change nothing in what the model says, but would change your sum."), lambda logits, labels: gathered(logits[:, :-1], labels[:, 1:]).sum(1)),
+        Mistake("probabilities", N_("You add probabilities. Those of successive tokens multiply; what adds up is something else."), lambda logits, labels: gathered(logits[:, :-1].softmax(-1), labels[:, 1:]).sum(1)),
+        Mistake("likeliest", N_("You take the likeliest token at each position. Asked for is the probability of the token that stands there, likely or not."), lambda logits, labels: (logits[:, :-1].log_softmax(-1).amax(-1) * (labels[:, 1:] != -100)).sum(1)),
+        Mistake("wrong_axis", N_("The softmax runs over the positions. At each position it is the words of the vocabulary that compete."), lambda logits, labels: gathered(logits[:, :-1].log_softmax(1), labels[:, 1:]).sum(1)),
+        Mistake("per_token", N_("You return one number a token. An answer's log-probability is what they add up to."), lambda logits, labels: gathered(logits[:, :-1].log_softmax(-1), labels[:, 1:])),
+        Mistake("negative", N_("Your numbers are positive: that is the negative log-likelihood, a loss. Asked for is the log-probability itself."), after=lambda sums: -sums),
+        Mistake("base_two", N_("You count in bits. The papers, PyTorch and TRL use the natural logarithm; the unit is the nat."), after=lambda sums: sums / math.log(2)),
+        Mistake("summed_over_batch", N_("One number for the whole batch. Each answer needs its own, for each has its own partner to be compared with."), after=lambda sums: sums.sum()),
+        Mistake("averaged_over_batch", N_("The rows of the batch are averaged. Keep one number a row; averaging comes last, after the loss."), after=lambda sums: sums.mean()),
     ],
     right=sequence_logps,
     cases=logits_and_labels,
     gradient_of=(0,),
-)
+)  # fmt: skip
 
 # ---------------------------------------------------------------- dpo.reward_margin and dpo.loss
 
@@ -271,65 +241,31 @@ def four_logps() -> list[tuple]:
         return (*(torch.tensor(column) for column in columns), beta)
 
     return [
-        case([-20.0, -31.5, -7.2], [-25.0, -30.0, -9.1], [-21.0, -30.2, -8.0], [-24.0, -33.7, -8.4], beta=0.3),
         case([-12.5], [-14.0], [-13.1], [-12.2], beta=0.1),
+        case([-20.0, -31.5, -7.2], [-25.0, -30.0, -9.1], [-21.0, -30.2, -8.0], [-24.0, -33.7, -8.4], beta=0.3),
         case([-50.0, -900.0], [-52.5, -10.0], [-49.0, -30.0], [-60.0, -20.0], beta=0.7),
     ]
 
 
-def change(function, transform):
-    """A wrong function: `function` of changed arguments."""
-    return lambda pc, pr, rc, rr, beta: function(*transform(pc, pr, rc, rr, beta))
-
-
-def zero_reference(pc, pr, rc, rr, beta):
-    return pc, pr, torch.zeros_like(rc), torch.zeros_like(rr), beta
-
-
-def swapped_sides(pc, pr, rc, rr, beta):
-    return pr, pc, rr, rc, beta
-
-
-def swapped_models(pc, pr, rc, rr, beta):
-    return rc, rr, pc, pr, beta
-
-
-def crossed_reference(pc, pr, rc, rr, beta):
-    return pc, pr, rr, rc, beta
-
-
-def without_beta(pc, pr, rc, rr, beta):
-    return pc, pr, rc, rr, 1.0
-
-
-def beta_squared(pc, pr, rc, rr, beta):
-    return pc, pr, rc, rr, beta * beta
-
-
-def divided_by_beta(pc, pr, rc, rr, beta):
-    return pc, pr, rc, rr, 1 / beta
-
-
-def chosen_only(pc, pr, rc, rr, beta):
-    return pc, torch.zeros_like(pr), rc, torch.zeros_like(rr), beta
-
-
-NO_REFERENCE = N_(
-    "The reference does not enter. A long or rare answer has a low log-probability under any model; what counts is how far the policy has moved from where it started."
-)
-CROSSED = N_(
-    "Each policy log-probability is compared with the reference's for the other answer. A log-ratio speaks of one answer under two models."
-)
-NO_BETA = N_(
-    "β does not enter. It sets how much a step away from the reference is worth; without it, moving is priced as if β were 1."
-)
-BETA_TWICE = N_("β is applied twice. Once is enough: either on each reward or on their difference.")
-BETA_DIVIDES = N_("You divide by β. Then a higher β would make every move count for less; read eq. 5 again.")
-NO_REJECTED = N_("The rejected answer does not enter. A preference is about two answers: one is better than the other.")
 AVERAGED = N_("The rows of the batch are averaged. Return one number for each pair; the trainer averages.")
-
-BETA_ON_ONE = N_("β multiplies one reward only. Both rewards are on the same scale: mind the brackets.")
-ADDED = N_("You add the two rewards. A margin is the lead of one over the other.")
+#: Slips of margin and loss alike: key, message, and how they change the arguments.
+ARGUMENTS = [
+    Mistake("no_reference", N_("The reference does not enter. A long or rare answer has a low log-probability under any model; what counts is how far the policy has moved from where it started."), before=lambda pc, pr, rc, rr, beta: (pc, pr, 0 * rc, 0 * rr, beta)),
+    Mistake("reference_crossed", N_("Each policy log-probability is compared with the reference's for the other answer. A log-ratio speaks of one answer under two models."), before=lambda pc, pr, rc, rr, beta: (pc, pr, rr, rc, beta)),
+    Mistake("no_rejected", N_("The rejected answer does not enter. A preference is about two answers: one is better than the other."), before=lambda pc, pr, rc, rr, beta: (pc, 0 * pr, rc, 0 * rr, beta)),
+    Mistake("no_beta", N_("β does not enter. It sets how much a step away from the reference is worth; without it, moving is priced as if β were 1."), before=lambda pc, pr, rc, rr, beta: (pc, pr, rc, rr, 1.0)),
+    Mistake("fixed_beta", N_("β is fixed at 0.1 inside your function. It is an argument: whoever calls it with another β gets the wrong answer."), before=lambda pc, pr, rc, rr, beta: (pc, pr, rc, rr, 0.1)),
+    Mistake("beta_twice", N_("β is applied twice. Once is enough: either on each reward or on their difference."), before=lambda pc, pr, rc, rr, beta: (pc, pr, rc, rr, beta * beta)),
+    Mistake("beta_divides", N_("You divide by β. Then a higher β would make every move count for less; read eq. 5 again."), before=lambda pc, pr, rc, rr, beta: (pc, pr, rc, rr, 1 / beta)),
+    Mistake("exponentiated", N_("You turn the log-probabilities into probabilities first. Those of whole answers are tiny numbers that vanish; stay with the logs, whose difference is the log of the ratio."), before=lambda pc, pr, rc, rr, beta: (pc.exp(), pr.exp(), rc.exp(), rr.exp(), beta)),
+    Mistake("one_row", N_("Every pair gets the numbers of the first one. Keep the whole column; tensors subtract row by row."), before=lambda *columns: (*(column[:1].expand_as(column) for column in columns[:4]), columns[4])),
+    Mistake("averaged", AVERAGED, after=lambda rows: rows.mean()),
+    Mistake("summed", AVERAGED, after=lambda rows: rows.sum()),
+]  # fmt: skip
+BETA_ON_ONE, ADDED = (
+    N_("β multiplies one reward only. Both rewards are on the same scale: mind the brackets."),
+    N_("You add the two rewards. A margin is the lead of one over the other."),
+)
 
 REWARD_MARGIN = FunctionExercise(
     "dpo.reward_margin",
@@ -341,134 +277,51 @@ REWARD_MARGIN = FunctionExercise(
         N_("Subtract: the reward of the chosen answer less that of the rejected one. No sigmoid, no average."),
     ),
     [
-        Mistake("no_reference", NO_REFERENCE, change(reward_margin, zero_reference)),
-        Mistake(
-            "swapped",
-            N_(
-                "The sign is the other way round: a policy that likes the chosen answer better would get a negative margin. Which is subtracted from which?"
-            ),
-            change(reward_margin, swapped_sides),
-        ),
-        Mistake("reference_crossed", CROSSED, change(reward_margin, crossed_reference)),
-        Mistake("no_beta", NO_BETA, change(reward_margin, without_beta)),
-        Mistake("beta_twice", BETA_TWICE, change(reward_margin, beta_squared)),
-        Mistake("beta_divides", BETA_DIVIDES, change(reward_margin, divided_by_beta)),
-        Mistake("no_rejected", NO_REJECTED, change(reward_margin, chosen_only)),
+        *ARGUMENTS,
+        Mistake("swapped", N_("The sign is the other way round: a policy that likes the chosen answer better would get a negative margin. Which is subtracted from which?"), after=lambda margin: -margin),
         Mistake("beta_on_one", BETA_ON_ONE, lambda pc, pr, rc, rr, beta: beta * (pc - rc) - (pr - rr)),
-        Mistake(
-            "added",
-            ADDED,
-            lambda pc, pr, rc, rr, beta: beta * (pc - rc) + beta * (pr - rr),
-        ),
-        Mistake(
-            "ratio_of_logs",
-            N_("You divide log-probabilities. The log of a ratio is a difference of logs."),
-            lambda pc, pr, rc, rr, beta: beta * (pc / rc - pr / rr),
-        ),
-        Mistake(
-            "sigmoid",
-            N_("That is the probability that the chosen answer wins. The margin is what stands inside the sigmoid."),
-            lambda *arguments: torch.sigmoid(reward_margin(*arguments)),
-        ),
-        Mistake("averaged", AVERAGED, lambda *arguments: reward_margin(*arguments).mean()),
+        Mistake("added", ADDED, lambda pc, pr, rc, rr, beta: beta * (pc - rc) + beta * (pr - rr)),
+        Mistake("ratio_of_logs", N_("You divide log-probabilities. The log of a ratio is a difference of logs."), lambda pc, pr, rc, rr, beta: beta * (pc / rc - pr / rr)),
+        Mistake("sigmoid", N_("That is the probability that the chosen answer wins. The margin is what stands inside the sigmoid."), after=torch.sigmoid),
+        Mistake("log_sigmoid", N_("That is minus the loss. The margin is what stands inside the sigmoid, before any log."), after=F.logsigmoid),
     ],
     right=reward_margin,
     cases=four_logps,
     gradient_of=(0, 1),
-)
+)  # fmt: skip
 
 LOSS = FunctionExercise(
     "dpo.loss",
     inspect.getsource(dpo_loss),
-    N_(
-        "Eq. 7: the negative log of the probability that the chosen answer wins. F.logsigmoid keeps huge margins finite."
-    ),
+    N_("Eq. 7: the negative log of the probability that the chosen answer wins. F.logsigmoid keeps huge margins finite."),
     (
         N_("Begin with the margin, as in dpo.reward_margin. What turns a lead into a probability of winning?"),
         N_("The sigmoid does. A loss wants to be small when that probability is near 1: take its negative log."),
         N_("-F.logsigmoid(β × (log-ratio of the chosen less log-ratio of the rejected)), one number a pair."),
     ),
     [
-        Mistake(
-            "swapped",
-            N_(
-                "You reward the rejected answer: the loss falls as the policy comes to like it better. A sign is turned, or two arguments have changed places."
-            ),
-            change(dpo_loss, swapped_sides),
-        ),
-        Mistake(
-            "no_minus",
-            N_(
-                "Your loss is never positive, and an optimiser would drive it to minus infinity, by making the chosen answers lose."
-            ),
-            lambda *arguments: -dpo_loss(*arguments),
-        ),
-        Mistake("no_reference", NO_REFERENCE, change(dpo_loss, zero_reference)),
-        Mistake("reference_crossed", CROSSED, change(dpo_loss, crossed_reference)),
-        Mistake("no_beta", NO_BETA, change(dpo_loss, without_beta)),
-        Mistake("beta_twice", BETA_TWICE, change(dpo_loss, beta_squared)),
-        Mistake("beta_divides", BETA_DIVIDES, change(dpo_loss, divided_by_beta)),
-        Mistake(
-            "beta_outside",
-            N_(
-                "β stands outside the log. There it only scales the loss, like a learning rate; it belongs to the reward, inside the sigmoid."
-            ),
-            lambda pc, pr, rc, rr, beta: beta * dpo_loss(pc, pr, rc, rr, 1.0),
-        ),
-        Mistake("no_rejected", NO_REJECTED, change(dpo_loss, chosen_only)),
+        *ARGUMENTS,
+        Mistake("swapped", N_("You reward the rejected answer: the loss falls as the policy comes to like it better. A sign is turned, or two arguments have changed places."), before=lambda pc, pr, rc, rr, beta: (pr, pc, rr, rc, beta)),
+        Mistake("no_minus", N_("Your loss is never positive, and an optimiser would drive it to minus infinity, by making the chosen answers lose."), after=lambda loss: -loss),
+        Mistake("beta_outside", N_("β stands outside the log. There it only scales the loss, like a learning rate; it belongs to the reward, inside the sigmoid."), lambda pc, pr, rc, rr, beta: beta * dpo_loss(pc, pr, rc, rr, 1.0)),
         Mistake("beta_on_one", BETA_ON_ONE, lambda pc, pr, rc, rr, beta: -F.logsigmoid(beta * (pc - rc) - (pr - rr))),
         Mistake("added", ADDED, lambda pc, pr, rc, rr, beta: -F.logsigmoid(beta * (pc - rc + pr - rr))),
-        Mistake(
-            "margin_only",
-            N_(
-                "You return the margin itself. It says how far the chosen answer is ahead; a loss must fall as that grows, and more and more slowly."
-            ),
-            reward_margin,
-        ),
-        Mistake(
-            "no_log",
-            N_(
-                "A sigmoid, but no log. The loss is a negative log-likelihood: without the log, a pair that is ranked quite wrongly pulls hardly at all."
-            ),
-            lambda *arguments: -torch.sigmoid(reward_margin(*arguments)),
-        ),
-        Mistake(
-            "chance_of_losing",
-            N_(
-                "That is the probability that the wrong answer wins. Near 1 its slope vanishes, just where the loss should pull hardest. What does a likelihood give you in its place?"
-            ),
-            lambda *arguments: torch.sigmoid(-reward_margin(*arguments)),
-        ),
-        Mistake(
-            "no_sigmoid",
-            N_("The bare margin has no end: pushing a well-ranked pair apart would pay for ever. What flattens it?"),
-            lambda *arguments: -reward_margin(*arguments),
-        ),
-        Mistake(
-            "unstable",
-            N_(
-                "Right for ordinary margins, infinite for large ones: the sigmoid rounds to 0 before the log is taken. PyTorch has one function for both."
-            ),
-            lambda *arguments: -torch.log(torch.sigmoid(reward_margin(*arguments))),
-        ),
-        Mistake(
-            "base_two",
-            N_("You use the logarithm to base 2: with equal models your loss is 1. It should be ln 2."),
-            lambda *arguments: dpo_loss(*arguments) / math.log(2),
-        ),
-        Mistake("averaged", AVERAGED, lambda *arguments: dpo_loss(*arguments).mean()),
-        Mistake(
-            "averaged_inside",
-            N_(
-                "You average the margins before the sigmoid. One easy pair would then hide a wrong one: each pair has its own loss."
-            ),
-            lambda *arguments: -F.logsigmoid(reward_margin(*arguments).mean()),
-        ),
+        Mistake("margin_only", N_("You return the margin itself. It says how far the chosen answer is ahead; a loss must fall as that grows, and more and more slowly."), reward_margin),
+        Mistake("no_log", N_("A sigmoid, but no log. The loss is a negative log-likelihood: without the log, a pair that is ranked quite wrongly pulls hardly at all."), lambda *arguments: -torch.sigmoid(reward_margin(*arguments))),
+        Mistake("chance_of_losing", N_("That is the probability that the wrong answer wins. Near 1 its slope vanishes, just where the loss should pull hardest. What does a likelihood give you in its place?"), lambda *arguments: torch.sigmoid(-reward_margin(*arguments))),
+        Mistake("no_sigmoid", N_("The bare margin has no end: pushing a well-ranked pair apart would pay for ever. What flattens it?"), lambda *arguments: -reward_margin(*arguments)),
+        Mistake("hinge", N_("That is the hinge loss, which stops pulling beyond a margin of 1. DPO takes the negative log-sigmoid of the margin."), lambda *arguments: F.relu(1 - reward_margin(*arguments))),
+        Mistake("ipo", N_("That is IPO's loss: a square with its minimum at 1/(2β). DPO takes the negative log-sigmoid of the margin."), lambda pc, pr, rc, rr, beta: (pc - rc - pr + rr - 1 / (2 * beta)) ** 2),
+        Mistake("unstable", N_("Right for ordinary margins, infinite for large ones: the sigmoid rounds to 0 before the log is taken. PyTorch has one function for both."), lambda *arguments: -torch.log(torch.sigmoid(reward_margin(*arguments)))),
+        Mistake("epsilon", N_("A small number inside the log keeps it finite, but a pair that is ranked quite wrongly then pulls no more. PyTorch has one function for sigmoid and log together."), lambda *arguments: -torch.log(torch.sigmoid(reward_margin(*arguments)) + 1e-8)),
+        Mistake("clamped", N_("binary_cross_entropy cuts its logs at -100, and with them the gradient. There is a form of it that takes what stands inside the sigmoid, and F.logsigmoid."), lambda *arguments: F.binary_cross_entropy(torch.sigmoid(reward_margin(*arguments)), torch.ones_like(arguments[0]), reduction="none")),
+        Mistake("base_two", N_("You use the logarithm to base 2: with equal models your loss is 1. It should be ln 2."), after=lambda loss: loss / math.log(2)),
+        Mistake("averaged_inside", N_("You average the margins before the sigmoid. One easy pair would then hide a wrong one: each pair has its own loss."), lambda *arguments: -F.logsigmoid(reward_margin(*arguments).mean())),
     ],
     right=dpo_loss,
     cases=four_logps,
     gradient_of=(0, 1),
-)
+)  # fmt: skip
 
 # ---------------------------------------------------------------- dpo.win_rate
 
@@ -490,11 +343,8 @@ def grades() -> list[tuple]:
 def shares(ours, theirs):
     """Wins, ties and losses as shares."""
     pairs = list(zip(ours, theirs))
-    return (
-        sum(a > b for a, b in pairs) / len(pairs),
-        sum(a == b for a, b in pairs) / len(pairs),
-        sum(a < b for a, b in pairs) / len(pairs),
-    )
+    signs = [(a > b) - (a < b) for a, b in pairs]
+    return tuple(signs.count(sign) / len(pairs) for sign in (1, 0, -1))
 
 
 WIN_RATE = FunctionExercise(
@@ -504,57 +354,23 @@ WIN_RATE = FunctionExercise(
     (
         N_("Compare prompt by prompt, not the two averages. How many points does each prompt give?"),
         N_("What must hold of a model against itself? And of your win rate and your opponent's?"),
-        N_(
-            "1 point for a better grade, one half for an equal one, 0 for a worse one; divide by the number of prompts."
-        ),
+        N_("1 point for a better grade, one half for an equal one, 0 for a worse one; divide by the number of prompts."),
     ),
     [
-        Mistake(
-            "ties_lost",
-            N_("Ties count as losses: a model would lose against itself."),
-            lambda ours, theirs: shares(ours, theirs)[0],
-        ),
-        Mistake(
-            "ties_won",
-            N_("Ties count as wins: both sides could have a win rate of 100%."),
-            lambda ours, theirs: sum(shares(ours, theirs)[:2]),
-        ),
-        Mistake(
-            "ties_left_out",
-            N_(
-                "You divide by the prompts that were decided. Two models that are nearly always equal would look worlds apart, and two that always are would divide by zero."
-            ),
-            lambda ours, theirs: shares(ours, theirs)[0] / (1 - shares(ours, theirs)[1]),
-        ),
-        Mistake(
-            "swapped",
-            N_("That is the other side's win rate. Whose answers come first?"),
-            lambda ours, theirs: win_rate(theirs, ours),
-        ),
-        Mistake(
-            "percent",
-            N_("You return percent; asked for is a share between 0 and 1."),
-            lambda ours, theirs: 100 * win_rate(ours, theirs),
-        ),
-        Mistake(
-            "count",
-            N_("You count points; a rate is points by number of prompts."),
-            lambda ours, theirs: win_rate(ours, theirs) * len(ours),
-        ),
-        Mistake(
-            "net_wins",
-            N_("You subtract losses from wins: a model against itself would get 0, where one half says “equal”."),
-            lambda ours, theirs: shares(ours, theirs)[0] - shares(ours, theirs)[2],
-        ),
-        Mistake(
-            "compares_averages",
-            N_("You compare the two averages. Answers to the same prompt belong together: who wins, and how often?"),
-            lambda ours, theirs: sum(ours) / (sum(ours) + sum(theirs)),
-        ),
+        Mistake("ties_lost", N_("Ties count as losses: a model would lose against itself."), lambda ours, theirs: shares(ours, theirs)[0]),
+        Mistake("ties_won", N_("Ties count as wins: both sides could have a win rate of 100%."), lambda ours, theirs: sum(shares(ours, theirs)[:2])),
+        Mistake("ties_left_out", N_("You divide by the prompts that were decided. Two models that are nearly always equal would look worlds apart, and two that always are would divide by zero."), lambda ours, theirs: shares(ours, theirs)[0] / (1 - shares(ours, theirs)[1])),
+        Mistake("net_wins", N_("You subtract losses from wins: a model against itself would get 0, where one half says “equal”."), lambda ours, theirs: shares(ours, theirs)[0] - shares(ours, theirs)[2]),
+        Mistake("compares_averages", N_("You compare the two averages. Answers to the same prompt belong together: who wins, and how often?"), lambda ours, theirs: sum(ours) / (sum(ours) + sum(theirs))),
+        Mistake("averages_decide", N_("You compare two averages and return who wins. Go prompt by prompt: 1 for a win, one half for a tie."), lambda ours, theirs: float(sum(ours) > sum(theirs))),
+        Mistake("swapped", N_("That is the other side's win rate. Whose answers come first?"), before=lambda ours, theirs: (theirs, ours)),
+        Mistake("preferred_only", N_("You count only answers of the highest grade. A fluent answer with a fault still beats gibberish: compare the grades as they are."), before=lambda ours, theirs: ([grade == 2 for grade in ours], [grade == 2 for grade in theirs])),
+        Mistake("percent", N_("You return percent; asked for is a share between 0 and 1."), after=lambda rate: 100 * rate),
+        Mistake("count", N_("You count points; a rate is points by number of prompts."), lambda ours, theirs: win_rate(ours, theirs) * len(ours)),
     ],
     right=win_rate,
     cases=grades,
-)
+)  # fmt: skip
 
 # ---------------------------------------------------------------- dpo.diagnose_run
 

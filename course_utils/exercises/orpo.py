@@ -1,4 +1,4 @@
-"""The exercises of the ORPO lesson. Each wrong function below is a mistake that people really make."""
+"""The exercises of the ORPO lesson: a right answer, examples, and a row for each slip that people make."""
 
 import inspect
 import math
@@ -21,26 +21,33 @@ def log_odds(mean_logps):
 
 
 def some_means() -> list[tuple]:
-    return [(torch.tensor(values),) for values in ([-0.1, -1.0, -3.0], [-0.7], [-1e-9, -1e-6, -30.0, -100.0])]
+    return [(torch.tensor(values),) for values in ([-0.7], [-0.1, -1.0, -3.0], [-1e-9, -1e-6, -30.0, -100.0])]
+
+
+def naive(mean_logps):
+    return mean_logps - torch.log(1 - mean_logps.exp())
+
+
+def cushioned(mean_logps):
+    return mean_logps - torch.log(1 - mean_logps.exp() + 1e-8)
+
+
+def naive_ratio(chosen, rejected):
+    return naive(chosen) - naive(rejected)
 
 
 AVERAGED = N_("The rows of the batch are averaged. Return one number for each pair; the trainer averages.")
 PROBABILITY_RATIO = N_(
-    "You compare probabilities, not odds. Near P = 1 the two part company: from 0.9 to 0.99 the probability hardly "
-    "moves, the odds grow elevenfold."
+    "You compare probabilities, not odds. Near P = 1 the two part company: from 0.9 to 0.99 the probability hardly moves, the odds grow elevenfold."
 )
 BASE_TWO = N_("You use the logarithm to base 2. The paper, PyTorch and TRL use the natural one.")
-
 CANCELS = N_(
-    "Right on paper. But in single precision 1 - exp(log P) loses its digits when P is near 1, and is 0 for "
-    "text that the model knows well: the odds become infinite, the weights NaN. (log1p does not help: it "
-    "is exact where its argument is near 0, not near -1.)"
+    "Right on paper. But in single precision 1 - exp(log P) loses its digits when P is near 1, and is 0 for text that the model knows well: the odds become infinite, the weights NaN. (log1p does not help: it is exact where its argument is near 0, not near -1.)"
 )
-
-
-def naive_ratio(c, r):
-    return (c - torch.log(1 - c.exp())) - (r - torch.log(1 - r.exp()))
-
+EPSILON = N_(
+    "A small number inside the log keeps it finite, and makes it wrong: for text that the model knows well, 1 - P is smaller than your number. Compute 1 - P so that it keeps its digits."
+)
+SUMMED = [Mistake("averaged", AVERAGED, after=lambda rows: rows.mean()), Mistake("summed", AVERAGED, after=lambda rows: rows.sum())]  # fmt: skip
 
 LOG_ODDS = FunctionExercise(
     "orpo.log_odds",
@@ -48,52 +55,26 @@ LOG_ODDS = FunctionExercise(
     N_("log P - log(1 - P), with 1 - P computed as -expm1(log P), which keeps its digits when P is close to 1."),
     (
         N_("You are given log P. Odds are P / (1 - P): what is the log of a quotient?"),
-        N_(
-            "You need log(1 - P), and P is the exponential of what you are given. What happens to 1 - P when P rounds to "
-            "1?"
-        ),
+        N_("You need log(1 - P), and P is the exponential of what you are given. What happens to 1 - P when P rounds to 1?"),
         N_("torch.expm1(x) is exp(x) - 1 without loss of digits; its negative is 1 - P."),
     ),
     [
-        Mistake(
-            "cancels",
-            CANCELS,
-            lambda x: x - torch.log(1 - x.exp()),
-        ),
-        Mistake(
-            "no_log",
-            N_("Those are the odds themselves. They run from 0 to infinity; asked for is their log."),
-            lambda x: x.exp() / -torch.expm1(x),
-        ),
-        Mistake(
-            "no_exp",
-            N_("You use log P where P is meant: 1 - P needs the probability, not its log."),
-            lambda x: x - torch.log(1 - x),
-        ),
-        Mistake(
-            "one_plus",
-            N_(
-                "You divide by 1 + P. The odds compare what happens with what does not; how likely is that it does not?"
-            ),
-            lambda x: x - torch.log1p(x.exp()),
-        ),
-        Mistake(
-            "upside_down",
-            N_("Those are the odds against. For an even chance both are 1, but which way should they go as P grows?"),
-            lambda x: torch.log(-torch.expm1(x)) - x,
-        ),
-        Mistake(
-            "complement_only",
-            N_("That is log(1 - P) alone. Odds are a quotient of two probabilities."),
-            lambda x: torch.log(-torch.expm1(x)),
-        ),
-        Mistake("base_two", BASE_TWO, lambda x: log_odds(x) / math.log(2)),
-        Mistake("averaged", AVERAGED, lambda x: log_odds(x).mean()),
+        Mistake("cancels", CANCELS, naive),
+        Mistake("epsilon", EPSILON, cushioned),
+        Mistake("no_log", N_("Those are the odds themselves. They run from 0 to infinity; asked for is their log."), after=torch.exp),
+        Mistake("no_exp", N_("You use log P where P is meant: 1 - P needs the probability, not its log."), lambda x: x - torch.log(1 - x)),
+        Mistake("one_plus", N_("You divide by 1 + P. The odds compare what happens with what does not; how likely is that it does not?"), lambda x: x - torch.log1p(x.exp())),
+        Mistake("upside_down", N_("Those are the odds against. For an even chance both are 1, but which way should they go as P grows?"), after=lambda odds: -odds),
+        Mistake("complement_only", N_("That is log(1 - P) alone. Odds are a quotient of two probabilities."), lambda x: torch.log(-torch.expm1(x))),
+        Mistake("unchanged", N_("You return what you were given (the log-sigmoid of the log odds is log P again). Odds compare a probability with what is left of 1."), lambda x: x),
+        Mistake("probability", N_("That is the probability P. The odds are P / (1 - P), and their log is asked for."), torch.exp),
+        Mistake("base_two", BASE_TWO, after=lambda odds: odds / math.log(2)),
+        *SUMMED,
     ],
     right=log_odds,
     cases=some_means,
     gradient_of=(0,),
-)
+)  # fmt: skip
 
 # ---------------------------------------------------------------- orpo.log_odds_ratio, orpo.delta and orpo.loss
 
@@ -129,20 +110,16 @@ def orpo_loss(nll, chosen_mean_logps, rejected_mean_logps, lam):
 
 def two_means() -> list[tuple]:
     return [
-        (torch.tensor([-0.1, -1.0, -0.4]), torch.tensor([-0.3, -0.6, -2.0])),
         (torch.tensor([-0.25]), torch.tensor([-0.2])),
-        (torch.tensor([-1e-6, -1e-9, -100.0]), torch.tensor([-4.0, -1e-9, -0.02])),
+        (torch.tensor([-0.1, -1.0, -0.4]), torch.tensor([-0.3, -0.6, -2.0])),
+        (torch.tensor([-1e-6, -1e-9, -100.0, -1e-10]), torch.tensor([-4.0, -1e-9, -0.02, -1e-9])),
         (torch.tensor([-0.5, -90.0]), torch.tensor([-0.3, -1e-9])),
     ]
 
 
 def with_nll() -> list[tuple]:
-    extra = [([0.9, 1.4, 0.6], 0.3), ([2.2], 0.1), ([0.05, 1.7, 0.4], 2.5), ([1.1, 0.2], 0.0)]
+    extra = [([2.2], 0.1), ([0.9, 1.4, 0.6], 0.3), ([0.05, 1.7, 0.4, 0.8], 2.5), ([1.1, 0.2], 0.0)]
     return [(torch.tensor(nll), *means, lam) for (nll, lam), means in zip(extra, two_means())]
-
-
-def swapped_loss(nll, chosen, rejected, lam):
-    return orpo_loss(nll, rejected, chosen, lam)
 
 
 LOG_ODDS_RATIO = FunctionExercise(
@@ -155,40 +132,23 @@ LOG_ODDS_RATIO = FunctionExercise(
         N_("Log odds of the chosen answer less log odds of the rejected one; use cu.log_odds, or your own."),
     ),
     [
-        Mistake(
-            "swapped",
-            N_("Turned round: it would be positive when the rejected answer has the better odds."),
-            lambda c, r: log_odds_ratio(r, c),
-        ),
+        Mistake("cancels", CANCELS, naive_ratio, remark=True),
+        Mistake("epsilon", EPSILON, lambda c, r: cushioned(c) - cushioned(r)),
+        Mistake("swapped", N_("Turned round: it would be positive when the rejected answer has the better odds."), before=lambda c, r: (r, c)),
         Mistake("probability_ratio", PROBABILITY_RATIO, lambda c, r: c - r),
-        Mistake(
-            "no_log",
-            N_("That is the odds ratio itself. The loss wants its log, which is 0 when both are equal."),
-            lambda c, r: log_odds_ratio(c, r).exp(),
-        ),
-        Mistake(
-            "divided",
-            N_("You divide one log by the other. The log of a ratio is a difference of logs."),
-            lambda c, r: log_odds(c) / log_odds(r),
-        ),
-        Mistake(
-            "difference_of_odds",
-            N_("You subtract odds. Asked for is the log of their quotient."),
-            lambda c, r: log_odds(c).exp() - log_odds(r).exp(),
-        ),
-        Mistake(
-            "complement_sign",
-            N_("The two log(1 - P) have the wrong sign: in odds, 1 - P stands below the line."),
-            lambda c, r: (c - r) + (torch.log(-torch.expm1(c)) - torch.log(-torch.expm1(r))),
-        ),
-        Mistake("base_two", BASE_TWO, lambda c, r: log_odds_ratio(c, r) / math.log(2)),
-        Mistake("cancels", CANCELS, naive_ratio),
-        Mistake("averaged", AVERAGED, lambda c, r: log_odds_ratio(c, r).mean()),
+        Mistake("no_log", N_("That is the odds ratio itself. The loss wants its log, which is 0 when both are equal."), after=torch.exp),
+        Mistake("divided", N_("You divide one log by the other. The log of a ratio is a difference of logs."), lambda c, r: log_odds(c) / log_odds(r)),
+        Mistake("difference_of_odds", N_("You subtract odds. Asked for is the log of their quotient."), lambda c, r: log_odds(c).exp() - log_odds(r).exp()),
+        Mistake("complement_sign", N_("The two log(1 - P) have the wrong sign: in odds, 1 - P stands below the line."), lambda c, r: (c - r) + (torch.log(-torch.expm1(c)) - torch.log(-torch.expm1(r)))),
+        Mistake("added", N_("You add the two log odds. The log of a quotient is a difference."), lambda c, r: log_odds(c) + log_odds(r)),
+        Mistake("sigmoid_taken", N_("The log-sigmoid belongs to the loss. Here the log odds ratio alone is asked for."), after=F.logsigmoid),
+        Mistake("base_two", BASE_TWO, after=lambda ratio: ratio / math.log(2)),
+        *SUMMED,
     ],
     right=log_odds_ratio,
     cases=two_means,
     gradient_of=(0, 1),
-)
+)  # fmt: skip
 
 DELTA = FunctionExercise(
     "orpo.delta",
@@ -200,36 +160,18 @@ DELTA = FunctionExercise(
         N_("torch.sigmoid(-log odds ratio) is 1 / (1 + odds ratio)."),
     ),
     [
-        Mistake(
-            "upside_down",
-            N_(
-                "Your weight grows as the pair is ranked better. Then the model would work on what it knows and leave its "
-                "mistakes alone."
-            ),
-            lambda c, r: torch.sigmoid(log_odds_ratio(c, r)),
-        ),
-        Mistake(
-            "no_one",
-            N_("You left out the 1 below the line: the weight has no upper end, and equal odds would count fully."),
-            lambda c, r: torch.exp(-log_odds_ratio(c, r)),
-        ),
-        Mistake(
-            "log_inside",
-            N_("You put the log odds ratio where the odds ratio belongs. It can be negative; a weight should not."),
-            lambda c, r: 1 / (1 + log_odds_ratio(c, r)),
-        ),
+        Mistake("cancels", CANCELS, lambda c, r: torch.sigmoid(-naive_ratio(c, r)), remark=True),
+        Mistake("epsilon", EPSILON, lambda c, r: torch.sigmoid(cushioned(r) - cushioned(c))),
+        Mistake("upside_down", N_("Your weight grows as the pair is ranked better. Then the model would work on what it knows and leave its mistakes alone."), before=lambda c, r: (r, c)),
+        Mistake("no_one", N_("You left out the 1 below the line: the weight has no upper end, and equal odds would count fully."), lambda c, r: torch.exp(-log_odds_ratio(c, r))),
+        Mistake("log_inside", N_("You put the log odds ratio where the odds ratio belongs. It can be negative; a weight should not."), lambda c, r: 1 / (1 + log_odds_ratio(c, r))),
         Mistake("probability_ratio", PROBABILITY_RATIO, lambda c, r: torch.sigmoid(r - c)),
-        Mistake(
-            "log_of_it",
-            N_("That is the log of δ, or its negative. The gradient is weighted with δ itself."),
-            lambda c, r: F.logsigmoid(-log_odds_ratio(c, r)),
-        ),
-        Mistake("cancels", CANCELS, lambda c, r: torch.sigmoid(-naive_ratio(c, r))),
-        Mistake("averaged", AVERAGED, lambda c, r: delta(c, r).mean()),
+        Mistake("log_of_it", N_("That is the log of δ, or its negative. The gradient is weighted with δ itself."), after=torch.log),
+        *SUMMED,
     ],
     right=delta,
     cases=two_means,
-)
+)  # fmt: skip
 
 LOSS = FunctionExercise(
     "orpo.loss",
@@ -241,80 +183,29 @@ LOSS = FunctionExercise(
         N_("nll + lam × -F.logsigmoid(log odds ratio), one number for each pair."),
     ),
     [
-        Mistake(
-            "lambda_on_nll",
-            N_("λ weighs the wrong term. With λ = 0 the loss should be plain SFT; with yours, SFT would vanish."),
-            lambda nll, c, r, lam: lam * nll - F.logsigmoid(log_odds_ratio(c, r)),
-        ),
-        Mistake(
-            "lambda_on_both",
-            N_("λ weighs both terms. It would only scale the loss; what it is for is the balance between the two."),
-            lambda nll, c, r, lam: lam * (nll - F.logsigmoid(log_odds_ratio(c, r))),
-        ),
-        Mistake(
-            "no_lambda",
-            N_("λ does not enter. Then both terms weigh the same, whatever the learner sets."),
-            lambda nll, c, r, lam: orpo_loss(nll, c, r, 1.0),
-        ),
-        Mistake(
-            "lambda_inside",
-            N_("λ stands inside the sigmoid, as β does in DPO. In ORPO it weighs the whole term, from outside."),
-            lambda nll, c, r, lam: nll - F.logsigmoid(lam * log_odds_ratio(c, r)),
-        ),
-        Mistake(
-            "lambda_twice",
-            N_("λ is applied twice. Once, on the odds-ratio term, is enough."),
-            lambda nll, c, r, lam: orpo_loss(nll, c, r, lam * lam),
-        ),
-        Mistake(
-            "swapped",
-            N_(
-                "The penalty falls on the chosen answer: the loss gets smaller as the rejected one gains. Look at the "
-                "order of the two."
-            ),
-            swapped_loss,
-        ),
-        Mistake(
-            "sign",
-            N_(
-                "The second term has the wrong sign: it lowers the loss of pairs that are ranked wrongly. A log-sigmoid "
-                "is never positive; what must a penalty be?"
-            ),
-            lambda nll, c, r, lam: nll + lam * F.logsigmoid(log_odds_ratio(c, r)),
-        ),
-        Mistake(
-            "nll_sign",
-            N_("The NLL enters with a minus: training would unlearn the chosen answers. Is it a loss or a likelihood?"),
-            lambda nll, c, r, lam: -nll - lam * F.logsigmoid(log_odds_ratio(c, r)),
-        ),
-        Mistake(
-            "no_log",
-            N_("A sigmoid without its log: a pair that is ranked quite wrongly would pull hardly at all."),
-            lambda nll, c, r, lam: nll - lam * torch.sigmoid(log_odds_ratio(c, r)),
-        ),
-        Mistake(
-            "no_sigmoid",
-            N_("The bare log odds ratio has no end: pushing a well-ranked pair apart would pay for ever."),
-            lambda nll, c, r, lam: nll - lam * log_odds_ratio(c, r),
-        ),
+        Mistake("cancels", CANCELS, lambda nll, c, r, lam: nll - lam * F.logsigmoid(naive_ratio(c, r)), remark=True),
+        Mistake("epsilon", EPSILON, lambda nll, c, r, lam: nll - lam * F.logsigmoid(cushioned(c) - cushioned(r))),
+        Mistake("lambda_on_nll", N_("λ weighs the wrong term. With λ = 0 the loss should be plain SFT; with yours, SFT would vanish."), lambda nll, c, r, lam: lam * nll - F.logsigmoid(log_odds_ratio(c, r))),
+        Mistake("lambda_on_both", N_("λ weighs both terms. It would only scale the loss; what it is for is the balance between the two."), lambda nll, c, r, lam: lam * (nll - F.logsigmoid(log_odds_ratio(c, r)))),
+        Mistake("shared_weight", N_("You take λ from one term to give it to the other. In ORPO the NLL always counts fully; λ weighs the second term only."), lambda nll, c, r, lam: (1 - lam) * nll - lam * F.logsigmoid(log_odds_ratio(c, r))),
+        Mistake("no_lambda", N_("λ does not enter. Then both terms weigh the same, whatever the learner sets."), before=lambda nll, c, r, lam: (nll, c, r, 1.0)),
+        Mistake("fixed_lambda", N_("λ is fixed at 0.1 inside your function. It is an argument: whoever calls it with another λ gets the wrong answer."), before=lambda nll, c, r, lam: (nll, c, r, 0.1)),
+        Mistake("lambda_inside", N_("λ stands inside the sigmoid, as β does in DPO. In ORPO it weighs the whole term, from outside."), lambda nll, c, r, lam: nll - F.logsigmoid(lam * log_odds_ratio(c, r))),
+        Mistake("lambda_twice", N_("λ is applied twice. Once, on the odds-ratio term, is enough."), before=lambda nll, c, r, lam: (nll, c, r, lam * lam)),
+        Mistake("swapped", N_("The penalty falls on the chosen answer: the loss gets smaller as the rejected one gains. Look at the order of the two."), before=lambda nll, c, r, lam: (nll, r, c, lam)),
+        Mistake("sign", N_("The second term has the wrong sign: it lowers the loss of pairs that are ranked wrongly. A log-sigmoid is never positive; what must a penalty be?"), before=lambda nll, c, r, lam: (nll, c, r, -lam)),
+        Mistake("nll_sign", N_("The NLL enters with a minus: training would unlearn the chosen answers. Is it a loss or a likelihood?"), before=lambda nll, c, r, lam: (-nll, c, r, lam)),
+        Mistake("no_log", N_("A sigmoid without its log: a pair that is ranked quite wrongly would pull hardly at all."), lambda nll, c, r, lam: nll - lam * torch.sigmoid(log_odds_ratio(c, r))),
+        Mistake("no_sigmoid", N_("The bare log odds ratio has no end: pushing a well-ranked pair apart would pay for ever."), lambda nll, c, r, lam: nll - lam * log_odds_ratio(c, r)),
         Mistake("probability_ratio", PROBABILITY_RATIO, lambda nll, c, r, lam: nll - lam * F.logsigmoid(c - r)),
-        Mistake(
-            "no_nll",
-            N_("The NLL is missing. Without it nothing holds the text together, and there is no reference to do it."),
-            lambda nll, c, r, lam: -lam * F.logsigmoid(log_odds_ratio(c, r)),
-        ),
-        Mistake(
-            "base_two",
-            BASE_TWO,
-            lambda nll, c, r, lam: nll - lam * F.logsigmoid(log_odds_ratio(c, r)) / math.log(2),
-        ),
-        Mistake("cancels", CANCELS, lambda nll, c, r, lam: nll - lam * F.logsigmoid(naive_ratio(c, r))),
-        Mistake("averaged", AVERAGED, lambda *arguments: orpo_loss(*arguments).mean()),
+        Mistake("no_nll", N_("The NLL is missing. Without it nothing holds the text together, and there is no reference to do it."), before=lambda nll, c, r, lam: (0 * nll, c, r, lam)),
+        Mistake("base_two", BASE_TWO, lambda nll, c, r, lam: nll - lam * F.logsigmoid(log_odds_ratio(c, r)) / math.log(2)),
+        *SUMMED,
     ],
     right=orpo_loss,
     cases=with_nll,
     gradient_of=(0, 1, 2),
-)
+)  # fmt: skip
 
 # ---------------------------------------------------------------- orpo.loss_weights
 

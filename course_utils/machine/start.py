@@ -1,6 +1,5 @@
 """For learners: the first line of every lesson, your language and what suits your machine."""
 
-import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -124,7 +123,6 @@ def start(
     huggingface_hub.logging.set_verbosity_error()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", category=FutureWarning)
     models = [name for name in (instruct_model, base_model) if name]
     real = [name for name in models if name not in BUNDLED]
     if len(models) == 1 and real and not (instruct_model or "").endswith("-Instruct"):

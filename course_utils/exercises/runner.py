@@ -1,0 +1,222 @@
+"""For whoever adds exercises: a learner's code, run where it can be stopped and can break nothing.
+
+On Linux it runs in a copy of the kernel, made by `fork` in some milliseconds: notebook variables and closures are there,
+and whatever it does to memory, random numbers or settings ends with the copy. Windows has no fork, macOS's is not safe,
+and a GPU cannot be used in a copy; there it runs in a thread, where a loop can be ended but a call into C cannot.
+"""
+
+import builtins
+import contextlib
+import copy
+import ctypes
+import multiprocessing
+import os
+import pickle
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from IPython.utils.capture import capture_output
+
+from ..i18n import _
+from .compare import same, usual
+
+TIME_LIMIT = 10.0  # seconds for one call of a learner's function
+MEMORY = 4 << 30  # bytes that it may take
+
+
+class CheckFailed(Exception):
+    """Ends a check: why the answer does not pass. `code` is shown below the text."""
+
+    def __init__(self, outcome: str, key: str | None, text: str, code: str = ""):
+        super().__init__(text)
+        self.outcome, self.key, self.text, self.code = outcome, key, text, code
+
+
+class TimeLimitExceeded(BaseException):
+    """Stops a learner's code in a thread; a bare `except Exception` does not catch it."""
+
+
+@dataclass
+class Seen:
+    """What a function did: a result and its type an example, what it printed on the first, whether it changed inputs.
+
+    gradients: an example, those that reached the inputs asked for, None where none did.
+    """
+
+    results: list = field(default_factory=list)
+    kinds: list[str] = field(default_factory=list)
+    printed: str = ""
+    changed: bool = False
+    gradients: list = field(default_factory=list)
+
+
+def safe(error: BaseException) -> str:
+    """What an exception says, even if it cannot say it."""
+    try:
+        return str(error)[:300]
+    except Exception:
+        return ""
+
+
+def todo() -> CheckFailed:
+    """What ends the check of an exercise that was not tried yet."""
+    return CheckFailed(
+        "todo", None, _("Write your answer in the cell above, then run it. .hint() helps; .solution() tells.")
+    )
+
+
+def observe(function: Callable, cases: Sequence[tuple], wanted: Sequence, gradient_of: Sequence[int], send: Callable):
+    """Call a function on copies of the examples, and send what became of each."""
+    try:
+        for case, want in zip(cases, wanted):
+            given = copy.deepcopy(case)
+            result = function(*given)
+            changed = not all(map(same, case, given))
+            printed = sys.stdout.getvalue()[:1000] if hasattr(sys.stdout, "getvalue") else ""
+            send("result", usual(result, want), type(result).__name__, printed, changed)
+        for case in cases if gradient_of else ():
+            given = copy.deepcopy(case)
+            inputs, found = [given[i].requires_grad_() for i in gradient_of], None
+            with contextlib.suppress(RuntimeError, AttributeError):
+                found = torch.autograd.grad(function(*given).sum(), inputs, allow_unused=True)
+            send("gradient", found or [None] * len(inputs))
+    except TimeLimitExceeded:
+        raise
+    except BaseException as error:
+        own = getattr(getattr(function, "__code__", None), "co_filename", "site-packages")
+        own = "" if "site-packages" in own or "course_utils" in own else own
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == own]
+        untried = isinstance(error, NotImplementedError) and not error.args  # torch raises it too, with a message
+        send("todo") if untried else send("error", type(error).__name__, safe(error), lines[-1:])
+    send("end")
+
+
+def in_a_copy(work: Callable, limit: float) -> Generator[tuple]:
+    """What `work` sends from a copy of this process, which is gone afterwards, whatever happens."""
+    here, there = multiprocessing.Pipe(duplex=False)
+
+    def send(*message):
+        try:
+            there.send_bytes(pickle.dumps(message))
+        except (pickle.PicklingError, TypeError, AttributeError):  # a result that cannot leave its process
+            there.send_bytes(pickle.dumps((message[0], repr(message[1]), *message[2:])))
+
+    with warnings.catch_warnings(action="ignore"):  # that other threads are not copied is as it should be
+        child = os.fork()
+    if child == 0:
+        try:
+            os.setsid()  # ■ is for the kernel
+            limit_memory()
+            torch.set_num_threads(1)  # the threads of the pool were not copied
+            builtins.input = no_input
+            with capture_output():
+                work(send)
+        finally:
+            os._exit(0)
+    there.close()
+    try:
+        while arrives(here.poll, limit):
+            yield pickle.loads(here.recv_bytes())
+    except EOFError:
+        yield ("died",)
+    finally:
+        for kill in (os.killpg, os.kill):
+            with contextlib.suppress(ProcessLookupError):
+                kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        here.close()
+
+
+def no_input(*_prompt):
+    """Takes the place of `input` in a copy, where nobody could answer."""
+    raise EOFError(_("a function that is checked cannot ask for input"))
+
+
+def limit_memory() -> None:
+    """Let this process take so much more memory than it has now."""
+    import resource
+
+    with open("/proc/self/statm") as file:
+        now = int(file.read().split()[0]) * resource.getpagesize()
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    wanted = now + MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (wanted if hard < 0 else min(wanted, hard), hard))
+
+
+def arrives(look: Callable[[float], bool], limit: float) -> bool:
+    """Whether something comes within so many seconds. It looks in short turns, so that ■ is heard on every system."""
+    end = time.monotonic() + limit
+    while time.monotonic() < end:
+        if look(0.1):
+            return True
+    return False
+
+
+def in_a_thread(work: Callable, limit: float) -> Generator[tuple]:
+    """What `work` sends from a thread, which is asked to end when its time is over."""
+    messages: queue.Queue = queue.Queue()
+
+    def run():
+        with contextlib.suppress(TimeLimitExceeded):
+            work(lambda *message: messages.put(message))
+
+    thread = threading.Thread(target=run, daemon=True)
+    try:
+        with capture_output():
+            thread.start()
+            while arrives(lambda seconds: time.sleep(seconds / 100) or not messages.empty(), limit):
+                yield messages.get()
+    finally:  # of an interrupt too
+        thread.join(0.05)
+        for _attempt in range(20):
+            if thread.is_alive():
+                stop = ctypes.py_object(TimeLimitExceeded)
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), stop)
+                thread.join(0.1)
+
+
+def watch(
+    function: Callable, cases: Sequence[tuple], wanted: Sequence, gradient_of: Sequence[int] = (), limit: float = 0
+) -> Seen:
+    """What a function does with examples. CheckFailed if it was not written, fails, takes too long or ends its process.
+
+    wanted: the right results, whose form the function's are brought into. gradient_of: positions of the inputs whose
+    gradients are asked for.
+    """
+    copies = sys.platform == "linux" and not torch.cuda.is_initialized()
+    seen, limit = Seen(), limit or TIME_LIMIT
+
+    def work(send):
+        observe(function, cases, wanted, gradient_of, send)
+
+    with contextlib.closing((in_a_copy if copies else in_a_thread)(work, limit)) as messages:
+        for what, *of_it in messages:
+            if what == "end":
+                return seen
+            if what == "todo":
+                raise todo()
+            if what == "died":
+                raise CheckFailed("error", "died", _("It ended Python itself, or took more memory than there is."))
+            if what == "error":
+                kind, error, line = of_it
+                where = _("in line {line} of the cell").format(line=line[0]) if line else _("outside your function")
+                words = _("{kind} {where}: {error}").format(kind=kind, where=where, error=error)
+                raise CheckFailed("error", "exception", words)
+            if what == "gradient":
+                seen.gradients += of_it
+                continue
+            result, kind, printed, changed = of_it
+            seen.printed = seen.printed if seen.results else printed
+            seen.results.append(result)
+            seen.kinds.append(kind)
+            seen.changed |= changed
+    words = _("It did not end within {seconds:g} seconds. Look for a loop whose end is never reached.")
+    raise CheckFailed("error", "too_slow", words.format(seconds=limit))
