@@ -429,10 +429,9 @@ def test_a_wrong_gradient_is_found_also_where_numbers_are_extreme():
         return torch.where(margin > -50, torch.log1p(torch.exp(-margin)), -margin)
 
     assert check("dpo.loss", where) == ("fail", "wrong_gradient")
-    assert check("dpo.reward_margin", lambda *a: 2 * (m := dpo.reward_margin(*a)) - m.detach()) == (
-        "fail",
-        "wrong_gradient",
-    )
+    doubled = ("fail", "wrong_gradient")
+    assert check("dpo.loss", lambda *a: 2 * (m := dpo.dpo_loss(*a)) - m.detach()) == doubled
+    assert check("orpo.loss", lambda *a: 2 * (m := orpo.orpo_loss(*a)) - m.detach()) == doubled
 
 
 def test_right_answers_in_other_forms_pass():

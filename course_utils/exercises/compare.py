@@ -1,10 +1,13 @@
-"""For whoever adds exercises: when two results are the same, and where they part if not."""
+"""For whoever adds exercises: when two results are the same, and in what they differ if not."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+
+from ..i18n import _
 
 
 def same(one: Any, other: Any) -> bool:
@@ -29,7 +32,7 @@ def usual(result: Any, wanted: Any) -> Any:
         return torch.as_tensor(result)
     if isinstance(wanted, list) and not isinstance(result, list | str | dict | None) and hasattr(result, "__iter__"):
         return list(result)
-    return result
+    return str(result) if isinstance(result, str) else result
 
 
 def all_finite(result: Any) -> bool:
@@ -53,3 +56,50 @@ def marked(wanted: str, got: str) -> str:
     cut = max(0, start - 40)
     lines = [f"{'…' if cut else ''}{text[cut : cut + 90]}" for text in (wanted, got)]
     return "\n".join([*lines, " " * (start - cut + bool(cut)) + "^"])
+
+
+def relation(results: Sequence, wanted: Sequence) -> tuple[str, str] | None:
+    """What holds between all numbers and the right ones, as a key and a sentence: a factor, a constant, rounding …"""
+    try:
+        pairs = [(torch.as_tensor(got).double(), torch.as_tensor(want).double()) for got, want in zip(results, wanted)]
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        return None
+    if any(got.shape != want.shape for got, want in pairs):
+        return None
+    got, want = (torch.cat([one[side].flatten() for one in pairs]) for side in (0, 1))
+    usable = got.isfinite() & want.isfinite() & (want.abs() > 1e-4) & (want.abs() < 1e4)
+    got, want = got[usable], want[usable]
+    if len(want) < 3:
+        return None
+    factor, more = got / want, got - want
+    if torch.allclose(factor, factor[:1], rtol=1e-3):
+        return "factor", _("Your numbers are the right ones times {factor:.4g}.").format(factor=factor[0].item())
+    if torch.allclose(more, more[:1], rtol=1e-3, atol=1e-4):
+        return "offset", _("Your numbers are the right ones plus {more:.4g}.").format(more=more[0].item())
+    if torch.allclose(got.abs(), want.abs(), rtol=1e-3):
+        return "signs", _("Your numbers have the right size, but not always the right sign.")
+    if all(len(one.flatten().unique()) == 1 for one, _want in pairs) and any(one.numel() > 1 for one, _want in pairs):
+        return "same_rows", _("Every row gets the same number. Each has its own: mind what you sum or average over.")
+    equal = torch.isclose(got, want, rtol=1e-3, atol=1e-4)
+    if equal.double().mean() >= 0.5 and (got[~equal] == got[~equal][:1]).all():
+        return "clamped", _("Beyond a limit your numbers stay at {limit:.4g}. Nothing is cut off here.").format(
+            limit=got[~equal][0].item()
+        )
+    if (more.abs() <= 0.06).all():
+        return "rounded", _("Your numbers are nearly right: something is rounded, or a small constant is in the way.")
+    return None
+
+
+def pulls(names: Sequence[str], found: Sequence, wanted: Sequence) -> tuple[str, str] | None:
+    """Which argument does not enter, or pulls the wrong way, from the gradients of every example."""
+    for i, name in enumerate(names):
+        rights = torch.cat([one[i].flatten() for one in wanted])
+        ours = torch.cat([(torch.zeros_like(w[i]) if f[i] is None else f[i]).flatten() for f, w in zip(found, wanted)])
+        usable = rights.isfinite() & ours.isfinite() & (rights.abs() > 1e-4)
+        if usable.any() and not ours[usable].any():
+            return "unused", _("{name} does not enter your result. What is it for?").format(name=name)
+        if usable.any() and (ours[usable] * rights[usable] < 0).all():
+            words = _("{name} has the wrong sign: as it grows, your result should {go}.")
+            go = _("grow") if rights[usable].sum() > 0 else _("fall")
+            return "wrong_way", words.format(name=name, go=go)
+    return None

@@ -38,6 +38,10 @@ def dialogues() -> list[tuple]:
         ("\n\nHuman: What does Human: mean?\n\nIt stands here.\n\nAssistant: A turn by a\nHuman: you.",),
         ("\n\nHuman:  Xin chào \n\nAssistant: Chào bạn!\n",),
         ("\n\nHuman: Tea?\n\nAssistant: Yes,  two:\tgreen\r\nand black.\n\nhuman: no\n\nHuman:no\n \nHuman: no",),
+        (
+            "\n\nHuman: Is an Assistant: or\n\nHumanity: a\n\nSystem: one?\n\nAssistant: A Human: no.\n\nNote: ask\n\nNonHuman: ass",
+        ),
+        ("\n\nHuman: What is a\n\nAuman: ?\n\nAssistant: Nothing.",),
         ("\n\nHuman: One\n\nHuman: two\n\nAssistant: \nthree\n\nAssistant: \n\nHuman: four",),
     ]
 
@@ -72,7 +76,7 @@ def with_marker(messages):
 class SplitDialogue(FunctionExercise):
     """Says where two lists of messages part, if no slip explains it."""
 
-    def explain(self, cases, results, wanted) -> CheckFailed:
+    def explain(self, cases, results, wanted, gradients=()) -> CheckFailed:
         found = super().explain(cases, results, wanted)
         got, want = next((got, want) for got, want in zip(results, wanted) if got != want)
         if found.key or not isinstance(got, list):
@@ -182,6 +186,24 @@ def without_end(number):
     return before
 
 
+def only(number):
+    """A slip: of each answer only the first (0) or the last (-1) token is left."""
+
+    def before(logits, labels):
+        kept = torch.full_like(labels, -100)
+        for row, new in zip(labels, kept):
+            places = (row[1:] != -100).nonzero() + 1
+            if len(places):
+                new[places[number]] = row[places[number]]
+        return logits, kept
+
+    return before
+
+
+def mask_inverted(logits, labels):
+    return logits, torch.where(labels == -100, 0, -100)
+
+
 def label_counts(labels):
     return (labels[:, 1:] != -100).sum(1)
 
@@ -202,6 +224,12 @@ SEQUENCE_LOGPS = FunctionExercise(
         Mistake("padding_counted", N_("Only the prompt is masked: what is labelled -100 behind the answer is counted. Every -100 is left out, wherever it stands."), before=padding_counted),
         Mistake("first_lost", N_("The first token of each answer is left out. It is predicted by the last position of the prompt: mask by the labels, after shifting."), before=without_end(0)),
         Mistake("last_lost", N_("The last token of each answer is left out. It often ends the answer, and the model must learn that too."), before=without_end(-1)),
+        Mistake("mask_inverted", N_("You count the tokens labelled -100 and leave out the others. The mark says: not part of the answer."), before=mask_inverted),
+        Mistake("shifted_by_two", N_("You shift twice: position t predicts token t + 1, not t + 2."), before=lambda logits, labels: (torch.cat((0 * logits[:, :1], logits[:, :-1]), 1), labels.index_fill(1, torch.tensor([1]), -100))),
+        Mistake("last_only", N_("Only the last token of each answer counts. An answer's log-probability is the sum over all of its tokens."), before=only(-1)),
+        Mistake("first_only", N_("Only the first token of each answer counts. An answer's log-probability is the sum over all of its tokens."), before=only(0)),
+        Mistake("over_batch", N_("The softmax runs over the rows of the batch. At each position it is the words of the vocabulary that compete."), lambda logits, labels: gathered(logits[:, :-1].log_softmax(0), labels[:, 1:]).sum(1)),
+        Mistake("epsilon", N_("A small number inside the log hides unlikely tokens. log_softmax does both steps at once, and keeps them."), lambda logits, labels: gathered((logits[:, :-1].softmax(-1) + 1e-8).log(), labels[:, 1:]).sum(1)),
         Mistake("mean", N_("You take the mean over the tokens. DPO compares probabilities of whole answers, and the probability of a whole is a product, in logs a sum. (A mean would be ORPO's measure.)"), lambda logits, labels: sequence_logps(logits, labels) / label_counts(labels)),
         Mistake("mean_of_all", N_("You divide by the length of the row, prompt and padding included: the same answer would count less in a longer batch. And it is a sum that is asked for, since DPO compares whole answers."), lambda logits, labels: sequence_logps(logits, labels) / (labels.shape[1] - 1)),
         Mistake("raw_logits", N_("You add raw scores. They are no probabilities: adding 5 to all of them would change nothing in what the model says, but would change your sum."), lambda logits, labels: gathered(logits[:, :-1], labels[:, 1:]).sum(1)),
@@ -242,7 +270,14 @@ def four_logps() -> list[tuple]:
 
     return [
         case([-12.5], [-14.0], [-13.1], [-12.2], beta=0.1),
-        case([-20.0, -31.5, -7.2], [-25.0, -30.0, -9.1], [-21.0, -30.2, -8.0], [-24.0, -33.7, -8.4], beta=0.3),
+        case(
+            [-20.0, -31.5, -7.2, -9.0],
+            [-25.0, -30.0, -9.1, -8.0],
+            [-21.0, -30.2, -8.0, -9.0],
+            [-24.0, -33.7, -8.4, -8.0],
+            beta=0.3,
+        ),
+        case([-6.0, -4.5], [-7.5, -4.0], [-6.5, -5.0], [-7.0, -4.2], beta=1.5),
         case([-50.0, -900.0], [-52.5, -10.0], [-49.0, -30.0], [-60.0, -20.0], beta=0.7),
     ]
 
@@ -262,6 +297,9 @@ ARGUMENTS = [
     Mistake("averaged", AVERAGED, after=lambda rows: rows.mean()),
     Mistake("summed", AVERAGED, after=lambda rows: rows.sum()),
 ]  # fmt: skip
+BETA_PARTLY = N_(
+    "β multiplies only part of what it should. The reward is β times the whole log-ratio, policy and reference alike."
+)
 BETA_ON_ONE, ADDED = (
     N_("β multiplies one reward only. Both rewards are on the same scale: mind the brackets."),
     N_("You add the two rewards. A margin is the lead of one over the other."),
@@ -280,6 +318,8 @@ REWARD_MARGIN = FunctionExercise(
         *ARGUMENTS,
         Mistake("swapped", N_("The sign is the other way round: a policy that likes the chosen answer better would get a negative margin. Which is subtracted from which?"), after=lambda margin: -margin),
         Mistake("beta_on_one", BETA_ON_ONE, lambda pc, pr, rc, rr, beta: beta * (pc - rc) - (pr - rr)),
+        Mistake("beta_on_policy", BETA_PARTLY, lambda pc, pr, rc, rr, beta: beta * (pc - pr) - (rc - rr)),
+        Mistake("beta_on_rejected", BETA_ON_ONE, lambda pc, pr, rc, rr, beta: (pc - rc) - beta * (pr - rr)),
         Mistake("added", ADDED, lambda pc, pr, rc, rr, beta: beta * (pc - rc) + beta * (pr - rr)),
         Mistake("ratio_of_logs", N_("You divide log-probabilities. The log of a ratio is a difference of logs."), lambda pc, pr, rc, rr, beta: beta * (pc / rc - pr / rr)),
         Mistake("sigmoid", N_("That is the probability that the chosen answer wins. The margin is what stands inside the sigmoid."), after=torch.sigmoid),
@@ -287,7 +327,6 @@ REWARD_MARGIN = FunctionExercise(
     ],
     right=reward_margin,
     cases=four_logps,
-    gradient_of=(0, 1),
 )  # fmt: skip
 
 LOSS = FunctionExercise(
@@ -305,6 +344,8 @@ LOSS = FunctionExercise(
         Mistake("no_minus", N_("Your loss is never positive, and an optimiser would drive it to minus infinity, by making the chosen answers lose."), after=lambda loss: -loss),
         Mistake("beta_outside", N_("β stands outside the log. There it only scales the loss, like a learning rate; it belongs to the reward, inside the sigmoid."), lambda pc, pr, rc, rr, beta: beta * dpo_loss(pc, pr, rc, rr, 1.0)),
         Mistake("beta_on_one", BETA_ON_ONE, lambda pc, pr, rc, rr, beta: -F.logsigmoid(beta * (pc - rc) - (pr - rr))),
+        Mistake("beta_on_policy", BETA_PARTLY, lambda pc, pr, rc, rr, beta: -F.logsigmoid(beta * (pc - pr) - (rc - rr))),
+        Mistake("beta_on_rejected", BETA_ON_ONE, lambda pc, pr, rc, rr, beta: -F.logsigmoid((pc - rc) - beta * (pr - rr))),
         Mistake("added", ADDED, lambda pc, pr, rc, rr, beta: -F.logsigmoid(beta * (pc - rc + pr - rr))),
         Mistake("margin_only", N_("You return the margin itself. It says how far the chosen answer is ahead; a loss must fall as that grows, and more and more slowly."), reward_margin),
         Mistake("no_log", N_("A sigmoid, but no log. The loss is a negative log-likelihood: without the log, a pair that is ranked quite wrongly pulls hardly at all."), lambda *arguments: -torch.sigmoid(reward_margin(*arguments))),
@@ -336,7 +377,7 @@ def grades() -> list[tuple]:
         ([2, 2, 1, 0, 2, 1, 2], [1, 2, 1, 2, 0, 2, 0]),
         ([1, 1, 0], [1, 1, 2]),
         ([0, 2, 2, 1], [2, 2, 1, 0]),
-        ([0, 1, 0], [2, 1, 1]),
+        ([0, 1, 0, 0], [2, 1, 1, 0]),
     ]
 
 
@@ -405,7 +446,7 @@ def example_logs() -> list[list[dict]]:
 class DiagnoseRun(FunctionExercise):
     """Any rule passes that finds the ruined runs and names the curve that gives them away."""
 
-    def explain(self, cases, results, wanted) -> CheckFailed:
+    def explain(self, cases, results, wanted, gradients=()) -> CheckFailed:
         if all(result is None for result in results):
             return self.mistake("misses_ruined")
         told = {

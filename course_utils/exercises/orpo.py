@@ -44,6 +44,7 @@ BASE_TWO = N_("You use the logarithm to base 2. The paper, PyTorch and TRL use t
 CANCELS = N_(
     "Right on paper. But in single precision 1 - exp(log P) loses its digits when P is near 1, and is 0 for text that the model knows well: the odds become infinite, the weights NaN. (log1p does not help: it is exact where its argument is near 0, not near -1.)"
 )
+NO_EXP = N_("You use log P where P is meant: 1 - P needs the probability, not its log.")
 EPSILON = N_(
     "A small number inside the log keeps it finite, and makes it wrong: for text that the model knows well, 1 - P is smaller than your number. Compute 1 - P so that it keeps its digits."
 )
@@ -62,7 +63,7 @@ LOG_ODDS = FunctionExercise(
         Mistake("cancels", CANCELS, naive),
         Mistake("epsilon", EPSILON, cushioned),
         Mistake("no_log", N_("Those are the odds themselves. They run from 0 to infinity; asked for is their log."), after=torch.exp),
-        Mistake("no_exp", N_("You use log P where P is meant: 1 - P needs the probability, not its log."), lambda x: x - torch.log(1 - x)),
+        Mistake("no_exp", NO_EXP, lambda x: x - torch.log(1 - x)),
         Mistake("one_plus", N_("You divide by 1 + P. The odds compare what happens with what does not; how likely is that it does not?"), lambda x: x - torch.log1p(x.exp())),
         Mistake("upside_down", N_("Those are the odds against. For an even chance both are 1, but which way should they go as P grows?"), after=lambda odds: -odds),
         Mistake("complement_only", N_("That is log(1 - P) alone. Odds are a quotient of two probabilities."), lambda x: torch.log(-torch.expm1(x))),
@@ -73,7 +74,6 @@ LOG_ODDS = FunctionExercise(
     ],
     right=log_odds,
     cases=some_means,
-    gradient_of=(0,),
 )  # fmt: skip
 
 # ---------------------------------------------------------------- orpo.log_odds_ratio, orpo.delta and orpo.loss
@@ -111,14 +111,14 @@ def orpo_loss(nll, chosen_mean_logps, rejected_mean_logps, lam):
 def two_means() -> list[tuple]:
     return [
         (torch.tensor([-0.25]), torch.tensor([-0.2])),
-        (torch.tensor([-0.1, -1.0, -0.4]), torch.tensor([-0.3, -0.6, -2.0])),
+        (torch.tensor([-0.1, -1.0, -0.4, -0.6]), torch.tensor([-0.3, -0.6, -2.0, -0.6])),
         (torch.tensor([-1e-6, -1e-9, -100.0, -1e-10]), torch.tensor([-4.0, -1e-9, -0.02, -1e-9])),
         (torch.tensor([-0.5, -90.0]), torch.tensor([-0.3, -1e-9])),
     ]
 
 
 def with_nll() -> list[tuple]:
-    extra = [([2.2], 0.1), ([0.9, 1.4, 0.6], 0.3), ([0.05, 1.7, 0.4, 0.8], 2.5), ([1.1, 0.2], 0.0)]
+    extra = [([2.2], 0.1), ([0.9, 1.4, 0.6, 0.7], 0.3), ([0.05, 1.7, 0.4, 0.8], 2.5), ([1.1, 0.2], 0.0)]
     return [(torch.tensor(nll), *means, lam) for (nll, lam), means in zip(extra, two_means())]
 
 
@@ -137,6 +137,7 @@ LOG_ODDS_RATIO = FunctionExercise(
         Mistake("swapped", N_("Turned round: it would be positive when the rejected answer has the better odds."), before=lambda c, r: (r, c)),
         Mistake("probability_ratio", PROBABILITY_RATIO, lambda c, r: c - r),
         Mistake("no_log", N_("That is the odds ratio itself. The loss wants its log, which is 0 when both are equal."), after=torch.exp),
+        Mistake("no_exp", NO_EXP, lambda c, r: (c - torch.log(1 - c)) - (r - torch.log(1 - r))),
         Mistake("divided", N_("You divide one log by the other. The log of a ratio is a difference of logs."), lambda c, r: log_odds(c) / log_odds(r)),
         Mistake("difference_of_odds", N_("You subtract odds. Asked for is the log of their quotient."), lambda c, r: log_odds(c).exp() - log_odds(r).exp()),
         Mistake("complement_sign", N_("The two log(1 - P) have the wrong sign: in odds, 1 - P stands below the line."), lambda c, r: (c - r) + (torch.log(-torch.expm1(c)) - torch.log(-torch.expm1(r)))),
@@ -147,7 +148,6 @@ LOG_ODDS_RATIO = FunctionExercise(
     ],
     right=log_odds_ratio,
     cases=two_means,
-    gradient_of=(0, 1),
 )  # fmt: skip
 
 DELTA = FunctionExercise(
@@ -163,6 +163,7 @@ DELTA = FunctionExercise(
         Mistake("cancels", CANCELS, lambda c, r: torch.sigmoid(-naive_ratio(c, r)), remark=True),
         Mistake("epsilon", EPSILON, lambda c, r: torch.sigmoid(cushioned(r) - cushioned(c))),
         Mistake("upside_down", N_("Your weight grows as the pair is ranked better. Then the model would work on what it knows and leave its mistakes alone."), before=lambda c, r: (r, c)),
+        Mistake("no_exp", NO_EXP, lambda c, r: torch.sigmoid((r - torch.log(1 - r)) - (c - torch.log(1 - c)))),
         Mistake("no_one", N_("You left out the 1 below the line: the weight has no upper end, and equal odds would count fully."), lambda c, r: torch.exp(-log_odds_ratio(c, r))),
         Mistake("log_inside", N_("You put the log odds ratio where the odds ratio belongs. It can be negative; a weight should not."), lambda c, r: 1 / (1 + log_odds_ratio(c, r))),
         Mistake("probability_ratio", PROBABILITY_RATIO, lambda c, r: torch.sigmoid(r - c)),
@@ -198,6 +199,7 @@ LOSS = FunctionExercise(
         Mistake("no_log", N_("A sigmoid without its log: a pair that is ranked quite wrongly would pull hardly at all."), lambda nll, c, r, lam: nll - lam * torch.sigmoid(log_odds_ratio(c, r))),
         Mistake("no_sigmoid", N_("The bare log odds ratio has no end: pushing a well-ranked pair apart would pay for ever."), lambda nll, c, r, lam: nll - lam * log_odds_ratio(c, r)),
         Mistake("probability_ratio", PROBABILITY_RATIO, lambda nll, c, r, lam: nll - lam * F.logsigmoid(c - r)),
+        Mistake("no_exp", NO_EXP, lambda nll, c, r, lam: nll - lam * F.logsigmoid((c - torch.log(1 - c)) - (r - torch.log(1 - r)))),
         Mistake("no_nll", N_("The NLL is missing. Without it nothing holds the text together, and there is no reference to do it."), before=lambda nll, c, r, lam: (0 * nll, c, r, lam)),
         Mistake("base_two", BASE_TWO, lambda nll, c, r, lam: nll - lam * F.logsigmoid(log_odds_ratio(c, r)) / math.log(2)),
         *SUMMED,
@@ -205,6 +207,7 @@ LOSS = FunctionExercise(
     right=orpo_loss,
     cases=with_nll,
     gradient_of=(0, 1, 2),
+    extreme=2,
 )  # fmt: skip
 
 # ---------------------------------------------------------------- orpo.loss_weights

@@ -12,7 +12,6 @@ import ctypes
 import multiprocessing
 import os
 import pickle
-import queue
 import signal
 import sys
 import threading
@@ -48,7 +47,7 @@ class TimeLimitExceeded(BaseException):
 class Seen:
     """What a function did: a result and its type an example, what it printed on the first, whether it changed inputs.
 
-    gradients: an example, those that reached the inputs asked for, None where none did.
+    gradients: an example, those that reached its tensors of numbers; None where none did, empty where none exist.
     """
 
     results: list = field(default_factory=list)
@@ -73,7 +72,18 @@ def todo() -> CheckFailed:
     )
 
 
-def observe(function: Callable, cases: Sequence[tuple], wanted: Sequence, gradient_of: Sequence[int], send: Callable):
+def gradients(function: Callable, case: tuple) -> list[torch.Tensor | None]:
+    """The gradients of the sum of a function's results in each tensor of numbers among its arguments."""
+    given = copy.deepcopy(case)
+    inputs = [one.requires_grad_() for one in given if isinstance(one, torch.Tensor) and one.is_floating_point()]
+    found: Sequence[torch.Tensor | None] = [None] * len(inputs)
+    if inputs:
+        with contextlib.suppress(RuntimeError, AttributeError, TypeError):
+            found = torch.autograd.grad(function(*given).sum(), inputs, allow_unused=True)
+    return list(found)
+
+
+def observe(function: Callable, cases: Sequence[tuple], wanted: Sequence, send: Callable) -> None:
     """Call a function on copies of the examples, and send what became of each."""
     try:
         for case, want in zip(cases, wanted):
@@ -82,12 +92,8 @@ def observe(function: Callable, cases: Sequence[tuple], wanted: Sequence, gradie
             changed = not all(map(same, case, given))
             printed = sys.stdout.getvalue()[:1000] if hasattr(sys.stdout, "getvalue") else ""
             send("result", usual(result, want), type(result).__name__, printed, changed)
-        for case in cases if gradient_of else ():
-            given = copy.deepcopy(case)
-            inputs, found = [given[i].requires_grad_() for i in gradient_of], None
-            with contextlib.suppress(RuntimeError, AttributeError):
-                found = torch.autograd.grad(function(*given).sum(), inputs, allow_unused=True)
-            send("gradient", found or [None] * len(inputs))
+        for case in cases:
+            send("gradients", gradients(function, case))
     except TimeLimitExceeded:
         raise
     except BaseException as error:
@@ -97,42 +103,6 @@ def observe(function: Callable, cases: Sequence[tuple], wanted: Sequence, gradie
         untried = isinstance(error, NotImplementedError) and not error.args  # torch raises it too, with a message
         send("todo") if untried else send("error", type(error).__name__, safe(error), lines[-1:])
     send("end")
-
-
-def in_a_copy(work: Callable, limit: float) -> Generator[tuple]:
-    """What `work` sends from a copy of this process, which is gone afterwards, whatever happens."""
-    here, there = multiprocessing.Pipe(duplex=False)
-
-    def send(*message):
-        try:
-            there.send_bytes(pickle.dumps(message))
-        except (pickle.PicklingError, TypeError, AttributeError):  # a result that cannot leave its process
-            there.send_bytes(pickle.dumps((message[0], repr(message[1]), *message[2:])))
-
-    with warnings.catch_warnings(action="ignore"):  # that other threads are not copied is as it should be
-        child = os.fork()
-    if child == 0:
-        try:
-            os.setsid()  # ■ is for the kernel
-            limit_memory()
-            torch.set_num_threads(1)  # the threads of the pool were not copied
-            builtins.input = no_input
-            with capture_output():
-                work(send)
-        finally:
-            os._exit(0)
-    there.close()
-    try:
-        while arrives(here.poll, limit):
-            yield pickle.loads(here.recv_bytes())
-    except EOFError:
-        yield ("died",)
-    finally:
-        for kill in (os.killpg, os.kill):
-            with contextlib.suppress(ProcessLookupError):
-                kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        here.close()
 
 
 def no_input(*_prompt):
@@ -145,35 +115,48 @@ def limit_memory() -> None:
     import resource
 
     with open("/proc/self/statm") as file:
-        now = int(file.read().split()[0]) * resource.getpagesize()
+        wanted = int(file.read().split()[0]) * resource.getpagesize() + MEMORY
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    wanted = now + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (wanted if hard < 0 else min(wanted, hard), hard))
 
 
-def arrives(look: Callable[[float], bool], limit: float) -> bool:
-    """Whether something comes within so many seconds. It looks in short turns, so that ■ is heard on every system."""
-    end = time.monotonic() + limit
-    while time.monotonic() < end:
-        if look(0.1):
-            return True
-    return False
+@contextlib.contextmanager
+def in_a_copy(work: Callable, send: Callable):
+    """Run `work` in a copy of this process, which is gone afterwards, whatever happens."""
+    with warnings.catch_warnings(action="ignore"):  # that other threads are not copied is as it should be
+        child = os.fork()
+    if child == 0:
+        try:
+            os.setsid()  # ■ is for the kernel
+            limit_memory()
+            torch.set_num_threads(1)  # the threads of the pool were not copied
+            builtins.input = no_input
+            with capture_output():
+                work(send)
+        finally:
+            os._exit(0)
+    try:
+        yield
+    finally:
+        for kill in (os.killpg, os.kill):
+            with contextlib.suppress(ProcessLookupError):
+                kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
-def in_a_thread(work: Callable, limit: float) -> Generator[tuple]:
-    """What `work` sends from a thread, which is asked to end when its time is over."""
-    messages: queue.Queue = queue.Queue()
+@contextlib.contextmanager
+def in_a_thread(work: Callable, send: Callable):
+    """Run `work` in a thread, which is asked to end when its time is over."""
 
     def run():
         with contextlib.suppress(TimeLimitExceeded):
-            work(lambda *message: messages.put(message))
+            work(send)
 
     thread = threading.Thread(target=run, daemon=True)
     try:
         with capture_output():
             thread.start()
-            while arrives(lambda seconds: time.sleep(seconds / 100) or not messages.empty(), limit):
-                yield messages.get()
+            yield
     finally:  # of an interrupt too
         thread.join(0.05)
         for _attempt in range(20):
@@ -183,22 +166,42 @@ def in_a_thread(work: Callable, limit: float) -> Generator[tuple]:
                 thread.join(0.1)
 
 
-def watch(
-    function: Callable, cases: Sequence[tuple], wanted: Sequence, gradient_of: Sequence[int] = (), limit: float = 0
-) -> Seen:
+def messages(work: Callable, limit: float) -> Generator[tuple]:
+    """What `work` sends, each within so many seconds; ("died",) if it ends Python."""
+    here, there = multiprocessing.Pipe(duplex=False)
+    copies = sys.platform == "linux" and not torch.cuda.is_initialized()
+
+    def send(*message):
+        try:
+            there.send_bytes(pickle.dumps(message))
+        except Exception:  # a result that cannot leave its process
+            there.send_bytes(pickle.dumps((message[0], f"<{message[2]}>", *message[2:])))
+
+    with here, there, (in_a_copy if copies else in_a_thread)(work, send):
+        if copies:
+            there.close()  # so that the end of the copy is the end of what comes
+        end = time.monotonic() + limit
+        while time.monotonic() < end:
+            try:
+                if here.poll(0.1):  # in short turns, so that ■ is heard on every system
+                    yield pickle.loads(here.recv_bytes())
+                    end = time.monotonic() + limit
+            except EOFError:
+                yield ("died",)
+
+
+def watch(function: Callable, cases: Sequence[tuple], wanted: Sequence, limit: float = 0) -> Seen:
     """What a function does with examples. CheckFailed if it was not written, fails, takes too long or ends its process.
 
-    wanted: the right results, whose form the function's are brought into. gradient_of: positions of the inputs whose
-    gradients are asked for.
+    wanted: the right results, whose form the function's are brought into.
     """
-    copies = sys.platform == "linux" and not torch.cuda.is_initialized()
     seen, limit = Seen(), limit or TIME_LIMIT
 
     def work(send):
-        observe(function, cases, wanted, gradient_of, send)
+        observe(function, cases, wanted, send)
 
-    with contextlib.closing((in_a_copy if copies else in_a_thread)(work, limit)) as messages:
-        for what, *of_it in messages:
+    with contextlib.closing(messages(work, limit)) as found:
+        for what, *of_it in found:
             if what == "end":
                 return seen
             if what == "todo":
@@ -210,7 +213,7 @@ def watch(
                 where = _("in line {line} of the cell").format(line=line[0]) if line else _("outside your function")
                 words = _("{kind} {where}: {error}").format(kind=kind, where=where, error=error)
                 raise CheckFailed("error", "exception", words)
-            if what == "gradient":
+            if what == "gradients":
                 seen.gradients += of_it
                 continue
             result, kind, printed, changed = of_it
