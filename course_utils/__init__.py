@@ -4,10 +4,18 @@ from .batch import encode
 from .data import load_preferences
 from .evaluation import answer_logps, generate, judge_all, reward_accuracy, score_table, share, side_by_side, win_rate
 from .exercises import ex, progress
-from .figures.curves import plot_accuracy, plot_judge_against_margin, plot_orpo_terms, plot_reward_margins
 from .figures.explorers import browse_answers, explore_dpo_loss, explore_kl, explore_orpo_loss
 from .figures.live import ShowProgress
-from .figures.scores import plot_grid, plot_length_against_reward, plot_sweep, plot_verdicts, plot_win_rates
+from .figures.plots import (
+    plot_accuracy,
+    plot_judge_against_margin,
+    plot_length_against_reward,
+    plot_orpo_terms,
+    plot_reward_margins,
+    plot_sweep,
+    plot_verdicts,
+    plot_win_rates,
+)
 from .figures.tokens import token_view
 from .losses import (
     dpo_loss,

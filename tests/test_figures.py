@@ -38,7 +38,6 @@ JUDGED = {"healthy": (LOG, [(1, 60, 99), (20, 95, 98)]), "collapsed": (TENFOLD, 
 LENGTHS = {"chosen": [1, 2, 3], "rejected": [1, 2, 3]}
 EARNED = {"chosen": [1.0, 2.0, 3.0], "rejected": [3.0, 2.0, 1.0]}
 WINS = {"seed 0": (0.5, 0.45, 0.55), "seed 1": (0.7, 0.6, 0.8)}
-GRID = pd.DataFrame({"model": ["small"], "data": ["own"], "preferred": [float("nan")], "fluent": [98.0]})
 
 
 def every():
@@ -51,7 +50,6 @@ def every():
         "judged": cu.plot_judge_against_margin(JUDGED),
         "lengths": cu.plot_length_against_reward(LENGTHS, EARNED),
         "sweep": cu.plot_sweep(SWEEP),
-        "grid": cu.plot_grid(GRID),
         "wins": cu.plot_win_rates(WINS, "ORPO", "DPO"),
         "verdicts": cu.plot_verdicts({"a": [Verdict()] * 3 + [Verdict(("fluent",))]}),
     }
@@ -135,7 +133,6 @@ def test_the_axis_carries_the_formula_and_the_unit_of_its_method(method, formula
             "sweep",
             "Most are preferred at λ = 0.1: 90%. The NLL lies between 0.240 and 0.250. preferred: λ 0: 60, λ 0.1: 90",
         ),
-        ("grid", "small · own: preferred not known fluent 98%"),
         ("wins", "ORPO against DPO: win rates from 50 to 70%. seed 0: 50% (45% – 55%); seed 1: 70% (60% – 80%)."),
         ("verdicts", "Preferred answers: a 75%. a: 75% preferred, 0% fluent, but breaks a rule, 25% not fluent."),
     ],

@@ -2,8 +2,9 @@ from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
+from transformers import TrainerState
 
-from course_utils.figures.live import LiveFigure, progress_figure
+from course_utils.figures.live import ShowProgress, progress_figure
 
 ENTRY = {"rewards/margins": 0.5, "logps/chosen": -5.0, "logps/rejected": -6.0}
 
@@ -16,7 +17,7 @@ class Notebook:
         shell = self.shell = SimpleNamespace(execution_count=1, **({"kernel": None} if kernel else {}))
         monkeypatch.setattr("course_utils.figures.live.get_ipython", lambda: shell)
         monkeypatch.setattr("course_utils.figures.live.display", self.display)
-        monkeypatch.setattr(LiveFigure, "place", (None, None))
+        monkeypatch.setattr(ShowProgress, "place", (None, None))
 
     def display(self, figure, display_id):
         self.update(figure)
@@ -28,12 +29,15 @@ class Notebook:
         self.shown.append((self.now, figure.alt_text))
 
     def train(self, seconds, step_time=0.25, entry=ENTRY):
-        live = LiveFigure(clock=lambda: self.now)
-        steps, log = int(seconds / step_time), []
+        live, steps = ShowProgress(clock=lambda: self.now), int(seconds / step_time)
+        state = TrainerState(max_steps=steps)
+        live.on_train_begin(None, state, None)
         for step in range(1, steps + 1):
             self.now += step_time
-            log.append({"step": step, **entry})
-            live.update(log, step, steps, (steps - step) * step_time)
+            state.global_step = step
+            state.log_history.append({"step": step, **entry})
+            live.on_step_end(None, state, None)
+            live.on_log(None, state, None, {"loss": 1.0, **entry})
         before = self.drawn
         live.close()
         return before
@@ -90,7 +94,7 @@ def test_nothing_is_drawn_without_a_notebook_or_a_margin(monkeypatch, kernel, en
 
 def test_a_training_that_never_began_leaves_nothing(monkeypatch):
     notebook = Notebook(monkeypatch, cost=0.01)
-    LiveFigure().close()
+    ShowProgress().close()
     assert not notebook.shown
 
 

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 import matplotlib
 import matplotlib.figure
 import numpy as np
+from IPython.display import HTML
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 # Okabe and Ito's palette: colour-blind readers can tell these apart too.
 BLUE, VERMILLION, GREEN, YELLOW, GREY = "#0072B2", "#D55E00", "#009E73", "#F0E442", "#999999"
-PIXELS, COLORS = 80, 32  # an inch is so many pixels in the page; so many colours has a picture
+PIXELS = 80  # of the page, an inch
 
 #: The style of every function that draws, whatever the notebook's own: `@styled`. Hard edges make a picture a third as
 #: large, and look smooth where two pixels share the place of one.
@@ -24,24 +25,20 @@ styled = matplotlib.rc_context(STYLE)
 
 
 class Figure(matplotlib.figure.Figure):
-    """A figure of so many inches. Its titles state what it shows; they and `details` are its alternative text.
+    """A figure of so many inches, drawn when shown, in two pixels for each of the page's; its words are its `alt_text`.
 
-    As the last line of a cell, or by `display(figure)`, it is drawn once, and nothing stays open. Its output is
-    `text/html`, an <img> with the alternative text, which JupyterLab (trusted or not), VS Code, Colab, nbconvert and
-    GitHub show, and `text/plain`, the alternative text, for terminals and for VS Code in a folder it does not trust.
-    There is no `image/png`: all these prefer HTML to it, and JupyterLab and nbconvert show it without alternative text.
-    The picture has twice the pixels it is shown in, for dense screens.
+    There is no `image/png`: front ends prefer HTML to it, or (JupyterLab, nbconvert) show it without its words.
     """
 
     def __init__(self, width: float, height: float):
         super().__init__(figsize=(width, height), dpi=2 * PIXELS, layout="constrained")
-        self.details = ""
+        self.details: list[str] = []
 
-    @property
-    def alt_text(self) -> str:
-        """What the figure shows, in words."""
-        parts = [self.get_suptitle(), *(axes.get_title() for axes in self.axes), self.details]
+    def __repr__(self) -> str:
+        parts = [self.get_suptitle(), *(axes.get_title() for axes in self.axes), "; ".join(self.details)]
         return ". ".join(" ".join(part.split()) for part in parts if part) + "."
+
+    alt_text = property(__repr__)
 
     def with_legend(self) -> "Figure":
         """Name each kind of line, marker and bar once, below the figure, where no curve is."""
@@ -57,9 +54,8 @@ class Figure(matplotlib.figure.Figure):
         canvas, buffer = FigureCanvasAgg(self), io.BytesIO()
         canvas.draw()
         image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-        image.quantize(COLORS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
-            buffer, format="png", optimize=True
-        )
+        image = image.quantize(32, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        image.save(buffer, format="png", optimize=True)
         return buffer.getvalue()
 
     def _repr_html_(self) -> str:
@@ -67,13 +63,14 @@ class Figure(matplotlib.figure.Figure):
         width = round(PIXELS * self.get_figwidth())
         return f'<img alt="{alt}" src="data:image/png;base64,{data}" width="{width}" style="max-width:100%">'
 
-    def __repr__(self) -> str:
-        return self.alt_text
 
+def table(columns: Sequence[str], *rows: Sequence[str | HTML], first: str = "td") -> HTML:
+    """A table of texts, or of HTML. first: the tag of each row's first cell, "th" where it names the row."""
+    css = "style='text-align:left; vertical-align:top; white-space:pre-wrap; padding:0.2em 0.8em; max-width:32em'"
 
-def table(columns: Sequence[str], *rows: Sequence[str]) -> str:
-    """An HTML table of texts."""
-    cell = "style='text-align:left; vertical-align:top; white-space:pre-wrap; padding:0.2em 0.8em; max-width:32em'"
-    head = "".join(f"<th scope='col' {cell}>{html.escape(text)}</th>" for text in columns)
-    body = "".join("<tr>" + "".join(f"<td {cell}>{html.escape(text)}</td>" for text in row) + "</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    def line(tags, cells):
+        words = (cell.data if isinstance(cell, HTML) else html.escape(cell) for cell in cells)
+        return "<tr>" + "".join(f"<{tag} {css}>{word}</{tag}>" for tag, word in zip(tags, words)) + "</tr>"
+
+    head, body = line(["th"] * len(columns), columns), (line([first] + ["td"] * len(columns), row) for row in rows)
+    return HTML(f"<table><thead>{head}</thead><tbody>{''.join(body)}</tbody></table>")

@@ -1,0 +1,257 @@
+"""For the learner who has a run's log, verdicts or scores: pictures of them, whose titles say what they show."""
+
+from collections.abc import Collection, Mapping, Sequence
+from itertools import chain
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import PercentFormatter
+
+from ..evaluation import share
+from ..i18n import N_, _
+from ..world import Verdict
+from .figure import BLUE, GREEN, GREY, VERMILLION, YELLOW, Figure, styled
+
+PREFERRED: dict = {"color": BLUE, "linestyle": "-", "marker": "o"}
+FLUENT: dict = {"color": VERMILLION, "linestyle": "--", "marker": "s"}
+SINGLE: dict = {"color": GREEN, "linestyle": "-"}
+
+#: Curves: their names and styles, those of a log by TRL's key.
+SIDES = {"chosen": (N_("chosen"), PREFERRED | {"marker": ""}), "rejected": (N_("rejected"), FLUENT | {"marker": ""})}
+REWARDS, LOGPS = ({f"{quantity}/{side}": SIDES[side] for side in SIDES} for quantity in ("rewards", "logps"))
+MARGIN = {"rewards/margins": (N_("margin"), SINGLE)}
+
+#: By method: what TRL logs as margin, reward and log-probability, never on an axis without its formula; and their unit.
+FORMULAS = {
+    "dpo": (
+        r"$\beta\,(\log\frac{\pi(y_w|x)}{\pi_{ref}(y_w|x)}-\log\frac{\pi(y_l|x)}{\pi_{ref}(y_l|x)})$",
+        r"$r(x,y)=\beta\,\log\frac{\pi(y|x)}{\pi_{ref}(y|x)}$",
+        r"$\log\pi(y|x)$",
+        N_("summed over tokens, nats"),
+    ),
+    "orpo": (
+        r"$\lambda\,(\frac{1}{|y_w|}\log\pi(y_w|x)-\frac{1}{|y_l|}\log\pi(y_l|x))$",
+        r"$r(x,y)=\lambda\,\frac{1}{|y|}\log\pi(y|x)$",
+        r"$\frac{1}{|y|}\log\pi(y|x)$",
+        N_("mean per token, nats"),
+    ),
+}
+
+
+def finding(what: str, curves: Mapping, digits: str = ".2f") -> str:
+    """A title: how one curve changes, or the first and the last value of each of several. curves: values by name."""
+    grows, falls = _("{what} grows from {first} to {last}"), _("{what} falls from {first} to {last}")
+    lines = []
+    for name, values in curves.items():
+        first, last = format(values[0], digits), format(values[-1], digits)
+        change = _("{what} stays at {last}") if first == last else grows if values[-1] > values[0] else falls
+        words = change if len(curves) == 1 else _("{name} from {first} to {last}")
+        lines.append(words.format(what=what, name=name, first=first, last=last))
+    return (f"{what}:\n" if len(lines) > 1 else "") + ",\n".join(lines)
+
+
+def draw(axes: Axes, log: Sequence[dict], what: str, curves: dict, ylabel: str, digits: str = ".2f") -> None:
+    """Draw some curves of a log: single steps faintly, and the mean of ten."""
+    means = {}
+    for key, (label, style) in curves.items():
+        values = pd.Series({entry["step"]: entry[key] for entry in log if key in entry})
+        if values.empty:
+            words = _(
+                "the log holds no “{key}”, only {known}; give the log of a preference run, such as run.log of train_dpo"
+            )
+            raise ValueError(words.format(key=key, known=", ".join(sorted({*chain(*log)})) or "–"))
+        count = min(10, len(values) // 2 + 1)
+        mean = values.rolling(count).mean()[count - 1 :]
+        faint = style | {"linestyle": "", "marker": "o", "markersize": 2.5, "markeredgewidth": 0, "alpha": 0.4}
+        axes.plot(values, label=_("single steps (lines: mean of {count})").format(count=count), **faint)
+        axes.plot(mean, label=_(label), **style)
+        means[_(label)] = mean.to_numpy()
+    axes.set(title=finding(what, means, digits), xlabel=_("step"), ylabel=ylabel)
+
+
+def widen(axes: Axes, span: float = 0.2) -> None:
+    """Let the axis reach over `span` at least, lest noise look like a catastrophe."""
+    low, high = axes.get_ylim()
+    more = max(0.0, span - (high - low)) / 2
+    axes.set_ylim(low - more, high + more)
+
+
+@styled
+def plot_reward_margins(log: Sequence[dict], method: str = "dpo") -> Figure:
+    """The reward margin as it grows, the two rewards it is the difference of, and their log-probabilities, in nats.
+
+    log: TRL's log_history, as `run.log`. method: "dpo", whose log-probabilities are sums over tokens, or "orpo": means.
+    """
+    if method not in FORMULAS:
+        words = _("method “{method}” has no margin here; choose one of {known}")
+        raise ValueError(words.format(method=method, known=", ".join(FORMULAS)))
+    *formulas, unit = FORMULAS[method]
+    margin, reward, logp = (f"{formula}\n({_(unit)})" for formula in formulas)
+    figure, digits = Figure(11.5, 4.1), ".2f" if method == "dpo" else ".3f"
+    left, middle, right = figure.subplots(1, 3)
+    draw(left, log, _("The margin"), MARGIN, margin, digits)
+    draw(middle, log, _("Rewards of the answers"), REWARDS, reward, digits)
+    draw(right, log, _("Log-probability of the answers"), LOGPS, logp)
+    for axes in (left, middle):
+        axes.axhline(0, color=GREY, linewidth=1, linestyle=":")
+    return figure.with_legend()
+
+
+@styled
+def plot_orpo_terms(log: Sequence[dict]) -> Figure:
+    """The two terms of ORPO's loss apart, and the mean log-probability of a token of both answers; all in nats.
+
+    log: TRL's log_history. The NLL is that of the chosen answer in `train_orpo`'s log, of the prompt too in TRL's.
+    """
+    odds = [{**entry, "odds_term": -entry["log_odds_ratio"]} for entry in log if "log_odds_ratio" in entry]
+    term = {"odds_term": (_("odds-ratio term"), {"color": "black", "linestyle": "-."})}
+    ratio = r"$-\log\,\sigma(\log\frac{odds(y_w|x)}{odds(y_l|x)})$" + "\n" + _("before its weight λ, nats")
+    *_others, logp, unit = FORMULAS["orpo"]
+    figure = Figure(11.5, 4.1)
+    left, middle, right = figure.subplots(1, 3)
+    draw(left, log, _("The NLL"), {"nll_loss": ("NLL", SINGLE)}, rf"$\mathcal{{L}}_{{SFT}}$ ({_(unit)})")
+    draw(middle, odds or log, _("The odds-ratio term"), term, ratio)
+    draw(right, log, _("Log-probability of the answers"), LOGPS, f"{logp}\n({_(unit)})")
+    for axes in figure.axes:
+        widen(axes)
+    return figure.with_legend()
+
+
+@styled
+def plot_accuracy(log: Sequence[dict]) -> Figure:
+    """In how many pairs of each batch the chosen answer earns more than the rejected one. log: TRL's log_history."""
+    # before the first update all margins are 0, which TRL counts as wrong
+    moved = [entry for entry in log if entry.get("rewards/margins") or entry.get("rewards/accuracies")]
+    figure = Figure(6.5, 3.8)
+    axes = figure.subplots()
+    curve, ylabel = {"rewards/accuracies": (_("accuracy"), SINGLE)}, _("pairs of the batch with a margin > 0, %")
+    draw(axes, moved or log, _("The reward accuracy"), curve, ylabel, ".0%")
+    axes.axhline(0.5, color=VERMILLION, linestyle="--", linewidth=1, label=_("a guess"))
+    axes.set_ylim(-0.03, 1.03)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
+    return figure.with_legend()
+
+
+@styled
+def plot_judge_against_margin(runs: dict[str, tuple[Sequence[dict], Sequence[tuple]]]) -> Figure:
+    """What the margin says of some runs, each on its own scale, above what the judge says; one column a run.
+
+    runs: by name, a log and a list of (step, preferred, fluent), in percent of the answers written at that step.
+    """
+    if not runs:
+        raise ValueError(
+            _("plot_judge_against_margin: got no run; expected a dict of name: (log, [(step, preferred, fluent), ...])")
+        )
+    figure = Figure(1 + 4.2 * len(runs), 6)
+    for (name, (log, judged)), (above, below) in zip(runs.items(), figure.subplots(2, len(runs), squeeze=False).T):
+        draw(above, log, _("{name}: the margin").format(name=name), MARGIN, _("reward margin, nats"))
+        steps, preferred, fluent = zip(*judged)
+        below.plot(steps, preferred, label=_("preferred"), **PREFERRED)
+        below.plot(steps, fluent, label=_("fluent"), **FLUENT)
+        what, curves = _("{name}: what the judge says, %"), {_("preferred"): preferred, _("fluent"): fluent}
+        below.set(title=finding(what.format(name=name), curves, ".0f"), xlabel=_("step"), ylabel=_("answers, %"))
+        below.set(ylim=(-4, 104), xlim=above.get_xlim())
+    return figure.with_legend()
+
+
+@styled
+def plot_length_against_reward(
+    lengths: dict[str, Sequence[float]], rewards: dict[str, Sequence[float]], unit: str | None = None
+) -> Figure:
+    """Does a longer answer earn more? Each answer's length against its implicit reward, with a fitted line a side.
+
+    lengths, rewards (in nats): {"chosen": [...], "rejected": [...]}, one number an answer. unit: that of the lengths.
+    """
+    figure, found = Figure(7.5, 4.4), []
+    axes = figure.subplots()
+    for (side, (label, style)), marker in zip(SIDES.items(), "ox"):
+        x, y = (np.array(values.get(side, ()), dtype=float) for values in (lengths, rewards))
+        if len(x) != len(y) or len(x) < 2:
+            words = _(
+                "plot_length_against_reward: got {lengths} lengths and {rewards} rewards of {side} answers; "
+                "expected as many of each, at least 2"
+            )
+            raise ValueError(words.format(lengths=len(x), rewards=len(y), side=side))
+        span = np.array([x.min(), x.max()])
+        axes.scatter(x, y, color=style["color"], marker=marker, s=22, alpha=0.5, linewidths=1)
+        axes.plot(span, np.polyval(np.polyfit(x, y, 1), span), label=_(label), **style | {"marker": marker})
+        found.append(f"{_(label)} {np.corrcoef(x, y)[0, 1]:+.2f}")
+    axes.axhline(0, color=GREY, linewidth=1, linestyle=":")
+    axes.set(title=_("Correlation of length and implicit reward") + ":\n" + ", ".join(found))
+    axes.set_xlabel(_("length of the answer, {unit}").format(unit=unit or _("tokens")))
+    axes.set_ylabel(FORMULAS["dpo"][1] + ", " + _("nats"))
+    return figure.with_legend()
+
+
+@styled
+def plot_sweep(table: pd.DataFrame, name: str = "λ") -> Figure:
+    """What a setting does: one point a run. The table's index holds its values.
+
+    Columns "preferred" and "fluent", in percent of the answers, go left; "nll", in nats per token, right.
+    """
+    figure = Figure(10, 3.9)
+    left, right = figure.subplots(1, 2)
+    values, best, nll = [f"{value:g}" for value in table.index], table["preferred"], table["nll"]
+    *_others, unit = FORMULAS["orpo"]
+    curves = (_("preferred"), best, left, PREFERRED), (_("fluent"), table["fluent"], left, FLUENT)
+    for label, column, axes, style in (*curves, ("NLL", nll, right, SINGLE | {"marker": "^"})):
+        axes.plot(range(len(values)), column, label=label, **style)
+        axes.set(xlabel=name, xticks=range(len(values)), xticklabels=values)
+        figure.details.append(f"{label}: " + ", ".join(f"{name} {v}: {n:.4g}" for v, n in zip(values, column)))
+    most = _("Most are preferred at {name} = {value}: {percent}%")
+    most = most.format(name=name, value=values[best.argmax()], percent=f"{best.max():.0f}")
+    left.set(title=most, ylabel=_("answers, %"), ylim=(-4, 104))
+    between = _("The NLL lies between {low} and {high}").format(low=f"{nll.min():.3f}", high=f"{nll.max():.3f}")
+    right.set(title=between, ylabel="NLL, " + _(unit))
+    widen(right)
+    return figure.with_legend()
+
+
+@styled
+def plot_win_rates(rates: dict[str, tuple[float, float, float]], ours: str, theirs: str) -> Figure:
+    """Win rates with their 95% intervals, as `win_rate` gives them (0..1), one row a comparison."""
+    wins, low, high = 100 * np.array([*rates.values()]).T
+    title = _("{ours} against {theirs}: win rates from {low} to {high}%")
+    title = title.format(ours=ours, theirs=theirs, low=f"{wins.min():.0f}", high=f"{wins.max():.0f}")
+    figure, axes = rows(rates, title, _("win rate in %; a tie counts one half"))
+    label = _("win rate and its interval (95%)")
+    axes.errorbar(wins, range(len(rates)), xerr=[wins - low, high - wins], fmt="o", color=BLUE, label=label)
+    axes.axvline(50, color=VERMILLION, linestyle="--", linewidth=1, label=_("as often as not"))
+    figure.details = [f"{name}: {rate:.0%} ({low:.0%} – {high:.0%})" for name, (rate, low, high) in rates.items()]
+    return figure.with_legend()
+
+
+@styled
+def plot_verdicts(verdicts: dict[str, Sequence[Verdict]]) -> Figure:
+    """What the judge said of each model's answers: preferred, fluent with a fault, not fluent."""
+    parts = [
+        (_("preferred"), BLUE, "", lambda v: v.preferred),
+        (_("fluent, but breaks a rule"), YELLOW, "//", lambda v: v.fluent and v.judged and not v.preferred),
+        (_("not fluent"), VERMILLION, "xx", lambda v: not v.fluent),
+        (_("not judged"), GREY, "..", lambda v: v.fluent and not v.judged),
+    ]
+    if all(v.judged for row in verdicts.values() for v in row):
+        parts.pop()
+    percent = {label: [100 * share(row, test) for row in verdicts.values()] for label, _c, _h, test in parts}
+    best = (f"{name} {value:.0f}%" for name, value in zip(verdicts, percent[_("preferred")]))
+    figure, axes = rows(verdicts, _("Preferred answers") + ": " + ", ".join(best), _("answers, %"))
+    left, box = np.zeros(len(verdicts)), {"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 1.5}
+    for label, color, hatch, _test in parts:
+        width = percent[label]
+        bars = axes.barh(range(len(left)), width, 0.7, left, color=color, hatch=hatch, edgecolor="white", label=label)
+        axes.bar_label(bars, [f"{value:.0f}" if value >= 6 else "" for value in width], label_type="center", bbox=box)
+        left += width
+    axes.set_xlim(0, 100)
+    axes.grid(axis="y", visible=False)
+    for name, *values in zip(verdicts, *percent.values()):
+        figure.details.append(f"{name}: " + ", ".join(f"{v:.0f}% {label}" for label, v in zip(percent, values)))
+    return figure.with_legend()
+
+
+def rows(names: Collection[str], title: str, xlabel: str) -> tuple[Figure, Axes]:
+    """A figure with a row for each of several models or comparisons, from the top down."""
+    figure = Figure(9, 1.7 + 0.45 * len(names))
+    axes = figure.subplots()
+    axes.set(title=title, xlabel=xlabel, yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
+    return figure, axes
