@@ -56,7 +56,7 @@ class ShowProgress(TrainerCallback):
             if self.clock() >= self.due:
                 pace = (self.clock() - self.begin) / (state.global_step - self.bar.initial or 1)
                 minutes, seconds = divmod(round(pace * (state.max_steps - state.global_step)), 60)
-                self.draw(_("step {step} of {total}, {time} left"), time=f"{minutes}:{seconds:02}")
+                self.redraw(_("step {step} of {total}, {time} left"), time=f"{minutes}:{seconds:02}")
 
     def on_step_end(self, args, state, control, **kwargs):
         self.bar.update(1)
@@ -65,9 +65,9 @@ class ShowProgress(TrainerCallback):
         """Leave the whole bar and the whole figure."""
         if self.bar is not None:
             self.bar.close()
-            self.draw(_("step {step} of {total}"))
+            self.redraw(_("step {step} of {total}"))
 
-    def draw(self, title: str, **words: str) -> None:
+    def redraw(self, title: str, **words: str) -> None:
         """Draw the log so far, in place of what this cell has drawn; nothing without a notebook or a margin."""
         shell, state, start = get_ipython(), self.state, self.clock()
         if hasattr(shell, "kernel") and state and any("rewards/margins" in entry for entry in state.log_history):

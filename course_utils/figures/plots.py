@@ -135,10 +135,7 @@ def plot_accuracy(log: Sequence[dict]) -> Figure:
 
 @styled
 def plot_judge_against_margin(runs: dict[str, tuple[Sequence[dict], Sequence[tuple]]]) -> Figure:
-    """What the margin says of some runs, each on its own scale, above what the judge says; one column a run.
-
-    runs: by name, a log and a list of (step, preferred, fluent), in percent of the answers written at that step.
-    """
+    """Margins, each on its own scale, above the judge's word. runs: {name: (log, [(step, preferred %, fluent %)])}."""
     if not runs:
         raise ValueError(
             _("plot_judge_against_margin: got no run; expected a dict of name: (log, [(step, preferred, fluent), ...])")
@@ -159,10 +156,7 @@ def plot_judge_against_margin(runs: dict[str, tuple[Sequence[dict], Sequence[tup
 def plot_length_against_reward(
     lengths: dict[str, Sequence[float]], rewards: dict[str, Sequence[float]], unit: str | None = None
 ) -> Figure:
-    """Does a longer answer earn more? Each answer's length against its implicit reward, with a fitted line a side.
-
-    lengths, rewards (in nats): {"chosen": [...], "rejected": [...]}, one number an answer. unit: that of the lengths.
-    """
+    """Lengths of answers, in `unit`, against implicit rewards, in nats: {"chosen": [...], "rejected": [...]} each."""
     figure, found = Figure(7.5, 4.4), []
     axes = figure.subplots()
     for (side, (label, style)), marker in zip(SIDES.items(), "ox"):
@@ -186,10 +180,7 @@ def plot_length_against_reward(
 
 @styled
 def plot_sweep(table: pd.DataFrame, name: str = "λ") -> Figure:
-    """What a setting does: one point a run. The table's index holds its values.
-
-    Columns "preferred" and "fluent", in percent of the answers, go left; "nll", in nats per token, right.
-    """
+    """A point for each value in the table's index: "preferred", "fluent" (percent of answers), "nll" (nats a token)."""
     figure = Figure(10, 3.9)
     left, right = figure.subplots(1, 2)
     values, best, nll = [f"{value:g}" for value in table.index], table["preferred"], table["nll"]
