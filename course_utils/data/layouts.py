@@ -1,13 +1,16 @@
-"""For the learner whose data look different: the layouts there are, and the dialogues that a row of each becomes.
+"""For the learner whose data look different: the layouts there are, how one is found, and the dialogues of its rows.
 
 A dialogue is a list of `{"role", "content"}` messages that ends in an answer. Where your columns differ in their names
 alone, a line in LAYOUTS is enough; else write a short function for it too. Add a row to the tests.
 """
 
+import difflib
 import re
-from collections.abc import Callable
+from collections import namedtuple
 from functools import partial
-from typing import NamedTuple
+from statistics import fmean, mode
+
+from ..i18n import _
 
 Dialogue = list[dict]
 Dialogues = tuple[Dialogue | None, Dialogue | None]  # the chosen and the rejected one; None if a row has not both
@@ -16,8 +19,14 @@ SHAREGPT_ROLES = {"human": "user", "gpt": "assistant"}
 MARKER = re.compile(r"\n\n(Human|Assistant):(?: |\Z)")  # a transcript may end without its last space
 
 
-class InvalidRow(ValueError):
+class InvalidRow(Exception):
     """Why a row is no preference pair: a key of `course_utils.data.report.REASONS`."""
+
+
+def drop_if(wrong, reason: str) -> None:
+    """InvalidRow, for this reason, if something is wrong with a row."""
+    if wrong:
+        raise InvalidRow(reason)
 
 
 def split_dialogue(text: str) -> Dialogue:
@@ -27,8 +36,7 @@ def split_dialogue(text: str) -> Dialogue:
     [{'role': 'user', 'content': 'Hi!'}, {'role': 'assistant', 'content': 'Hello.'}]
     """
     before, *pieces = MARKER.split(text)
-    if before or not pieces:
-        raise InvalidRow("malformed")
+    drop_if(before or not pieces, "malformed")
     return [{"role": SPEAKERS[s], "content": content} for s, content in zip(pieces[::2], pieces[1::2])]
 
 
@@ -38,20 +46,20 @@ def join_dialogue(messages: Dialogue) -> str:
     return "".join(f"\n\n{speakers[m['role']]}: {m['content']}" for m in messages)
 
 
+def as_messages(cell, kind: str):
+    """A cell that holds a transcript, or ShareGPT's turns of {"from", "value"}, as messages; any other as it is."""
+    if kind == "turn or turns" and isinstance(cell, dict):
+        cell = [cell]
+    if kind.startswith("turn"):
+        return [{"role": SHAREGPT_ROLES.get(turn["from"], turn["from"]), "content": turn["value"]} for turn in cell]
+    return split_dialogue(cell) if kind == "transcript" else cell
+
+
 def dialogue(prompt, answer, system: str | None = None) -> Dialogue:
     """A prompt and its answer, texts or messages, below the system message unless that is empty."""
     turns = [("system", system if system and system.strip() else []), ("user", prompt), ("assistant", answer)]
     pieces = [said if isinstance(said, list) else [{"role": role, "content": said}] for role, said in turns]
     return [message for piece in pieces for message in piece]
-
-
-def label_in(cell, allowed: range) -> int:
-    """A label as a number, also from text or truth value; InvalidRow if it is none of those allowed."""
-    text = str(cell).strip().lower().removesuffix(".0")
-    text = {"false": "0", "true": "1"}.get(text, text)
-    if text not in map(str, allowed):
-        raise InvalidRow("label")
-    return int(text)
 
 
 def both(prompt, chosen, rejected, system=None) -> Dialogues:
@@ -63,29 +71,21 @@ def both(prompt, chosen, rejected, system=None) -> Dialogues:
     return dialogue(prompt, chosen, system), dialogue(prompt, rejected, system)
 
 
-def transcripts(chosen, rejected) -> Dialogues:
-    """Two whole transcripts."""
-    return split_dialogue(chosen), split_dialogue(rejected)
-
-
-def below_transcript(transcript, chosen, rejected) -> Dialogues:
+def continued(messages, chosen, rejected) -> Dialogues:
     """Two answers to a transcript, which may end where they begin."""
-    messages = split_dialogue(transcript)
     return both(messages[:-1] if messages[-1] == {"role": "assistant", "content": ""} else messages, chosen, rejected)
 
 
-def ranked(transcript, answers) -> Dialogues:
+def ranked(messages, answers) -> Dialogues:
     """The best of many ranked answers, of rank 1, against the worst."""
     answers = sorted(answers, key=lambda one: float(one["rank"]))
-    if answers[0]["rank"] == answers[-1]["rank"]:
-        raise InvalidRow("rank_tie")
-    return below_transcript(transcript, answers[0]["answer"], answers[-1]["answer"])
+    drop_if(answers[0]["rank"] == answers[-1]["rank"], "rank_tie")
+    return continued(messages, answers[0]["answer"], answers[-1]["answer"])
 
 
 def not_tied(prompt, chosen, rejected, status, system=None) -> Dialogues:
     """As `both`, with a status that tells ties."""
-    if status == "tie":
-        raise InvalidRow("tie")
+    drop_if(status == "tie", "tie")
     return both(prompt, chosen, rejected, system)
 
 
@@ -96,34 +96,26 @@ def alpaca(instruction, chosen, rejected, more, system, history) -> Dialogues:
     return both([*earlier, {"role": "user", "content": question}], chosen, rejected, system)
 
 
-def turns(conversation, chosen, rejected, system) -> Dialogues:
-    """ShareGPT's turns of {"from", "value"}."""
-    prompt, chosen, rejected = (
-        [{"role": SHAREGPT_ROLES.get(turn["from"], turn["from"]), "content": turn["value"]} for turn in said]
-        for said in (conversation, *([one] if isinstance(one, dict) else one for one in (chosen, rejected)))
-    )
-    return both(prompt, chosen, rejected, system)
+def label_in(cell, allowed: range) -> int:
+    """A label as a number, also from text or truth value; InvalidRow if it is none of those allowed."""
+    text = str(cell).strip().lower().removesuffix(".0")
+    text = {"false": "0", "true": "1"}.get(text, text)
+    drop_if(text not in map(str, allowed), "label")
+    return int(text)
 
 
-def labelled(prompt, first, second, label) -> Dialogues:
-    """Two answers, and a label: 0 if the first one is better, 1 if the second one is."""
-    return both(prompt, *((second, first) if label_in(label, range(2)) else (first, second)))
-
-
-def scale(prompt, first, second, preference) -> Dialogues:
-    """Two answers and a preference from -3 to 3, below zero for the first."""
-    if not (preference := label_in(preference, range(-3, 4))):
-        raise InvalidRow("tie")
-    return both(prompt, *((first, second) if preference < 0 else (second, first)))
+def labelled(prompt, first, second, label, allowed=range(2), tie=None) -> Dialogues:
+    """Two answers, and a label that is above zero if the second one is better."""
+    label = label_in(label, allowed)
+    drop_if(label == tie, "tie")
+    return both(prompt, *((second, first) if label > 0 else (first, second)))
 
 
 def winner(name, a, b, turn) -> Dialogues:
     """Two conversations of two turns; `turn` is the answer that was judged, the first or the second."""
-    if name.startswith("tie"):
-        raise InvalidRow("tie")
+    drop_if(name.startswith("tie"), "tie")
     end = 2 * label_in(turn, range(1, 3))
-    if name not in ("model_a", "model_b") or len(a) < end:
-        raise InvalidRow("label")
+    drop_if(name not in ("model_a", "model_b") or len(a) < end, "label")
     return (a[:end], b[:end]) if name == "model_a" else (b[:end], a[:end])
 
 
@@ -133,20 +125,15 @@ def unpaired(prompt, completion, label, system=None) -> Dialogues:
     return (said, None) if label_in(label, range(2)) else (None, said)
 
 
-class Layout(NamedTuple):
-    """A function of the cells of a row; the columns it needs, with what they may hold; columns that may be there."""
-
-    read: Callable[..., Dialogues]
-    needs: dict[str, str]
-    optional: tuple[str, ...] = ()
-
-
+#: A function of the cells of a row; the columns it needs, with what they may hold; columns that may be there.
+Layout = namedtuple("Layout", "read needs optional", defaults=[()])
+scale = partial(labelled, allowed=range(-3, 4), tie=0)
 SYSTEM = ("system",)
 LABEL = "number or text"  # a CSV knows no numbers
 LAYOUTS = {
     # Anthropic/hh-rlhf: two whole transcripts; Dahoas/full-hh-rlhf: one up to "Assistant:", and two answers
-    "hh": Layout(transcripts, dict(chosen="transcript", rejected="transcript")),
-    "hh_prompt": Layout(below_transcript, dict(prompt="transcript", chosen="text", rejected="text")),
+    "hh": Layout(lambda *both: both, dict(chosen="transcript", rejected="transcript")),
+    "hh_prompt": Layout(continued, dict(prompt="transcript", chosen="text", rejected="text")),
     # TRL's explicit prompt, which load_preferences returns; its implicit prompt: trl-lib/ultrafeedback_binarized
     "explicit_prompt": Layout(both, dict(prompt="messages", chosen="messages or text", rejected="messages or text")),
     "implicit_prompt": Layout(lambda *both: both, dict(chosen="messages", rejected="messages")),
@@ -162,7 +149,7 @@ LAYOUTS = {
     "argilla": Layout(both, dict(instruction="text", chosen_response="text", rejected_response="text")),
     # Alpaca and ShareGPT with a ranking, as LLaMA-Factory reads them
     "alpaca": Layout(alpaca, dict(instruction="text", chosen="text", rejected="text"), ("input", "system", "history")),
-    "sharegpt": Layout(turns, dict(conversations="turns", chosen="turn or turns", rejected="turn or turns"), SYSTEM),
+    "sharegpt": Layout(both, dict(conversations="turns", chosen="turn or turns", rejected="turn or turns"), SYSTEM),
     # PKU-Alignment/PKU-SafeRLHF by helpfulness and by harmlessness; stanfordnlp/SHP, where label 1 means A
     "pku_better": Layout(labelled, dict(prompt="text", response_0="text", response_1="text", better_response_id=LABEL)),
     "pku_safer": Layout(labelled, dict(prompt="text", response_0="text", response_1="text", safer_response_id=LABEL)),
@@ -175,3 +162,67 @@ LAYOUTS = {
     "kto": Layout(unpaired, dict(prompt="messages or text", completion="messages or text", label=LABEL), SYSTEM),
     "kto_messages": Layout(partial(unpaired, []), dict(messages="messages", label=LABEL)),
 }
+#: What a cell that is a list holds, by the names in its first object.
+SHAPES = {"messages": {"role", "content"}, "turns": {"from", "value"}, "ranking": {"answer", "rank"}}
+#: Columns that may hold the scores of the chosen and of the rejected answer.
+SCORES = dict(score_chosen="score_rejected", chosen_score="rejected_score", chosen_avg_rating="rejected_avg_rating")
+
+
+def kind_of(cell) -> str | None:
+    """What a cell holds; None if it holds nothing."""
+    if isinstance(cell, str):
+        if cell.startswith("[{") and re.search("['\"](content|value)['\"]:", cell):
+            return "messages written as text"
+        return "transcript" if cell.startswith("\n\nHuman:") else "text" if cell.strip() else None
+    if isinstance(cell, list) and cell:
+        names = cell[0].keys() if isinstance(cell[0], dict) else set()
+        return next((kind for kind, needed in SHAPES.items() if needed <= names), "list")
+    if isinstance(cell, dict):
+        return "turn" if SHAPES["turns"] <= cell.keys() else "object"
+    return None if cell in (None, []) else "number" if isinstance(cell, (int, float)) else type(cell).__name__
+
+
+def describe(layout: str) -> str:
+    """A layout with the columns it reads."""
+    return f"{layout} ({', '.join(f'{column}: {kinds}' for column, kinds in LAYOUTS[layout].needs.items())})"
+
+
+def detect_layout(name: str, kinds: dict[str, str]) -> str:
+    """The layout that columns of such kinds fit, that which reads the most if one holds the others; else ValueError."""
+    misfit = {
+        layout: fmean(kinds.get(column) not in kind.split(" or ") for column, kind in LAYOUTS[layout].needs.items())
+        for layout in LAYOUTS
+    }
+    fits = [one for one in LAYOUTS if not misfit[one]]
+    fits = [a for a in fits if not any(LAYOUTS[a].needs.keys() < LAYOUTS[b].needs.keys() for b in fits)]
+    if len(fits) == 1:
+        return fits[0]
+    words = _("the columns {seen} fit more than one layout; choose one with layout=: {fits}") if fits else _(
+        "the columns {seen} fit no layout; the nearest are {nearest}. Map your own names with columns=, "
+        'such as columns={{"prompt": "my column"}}, or name a layout with layout=: {known}'
+    )  # fmt: skip
+    seen = ", ".join(f"{column} ({kind})" for column, kind in kinds.items())
+    fitting, nearest = (" · ".join(map(describe, some)) for some in (fits, sorted(misfit, key=misfit.__getitem__)[:3]))
+    raise ValueError(f"{name}: " + words.format(seen=seen, fits=fitting, nearest=nearest, known=", ".join(LAYOUTS)))
+
+
+def choose_layout(name: str, rows: list[dict], layout: str, columns: dict[str, str]) -> tuple[str, list[str]]:
+    """The layout of some rows, and the columns that it does not read; ValueError if these or `columns` do not fit."""
+    if not rows:
+        raise ValueError(_("{name}: got no rows; expected one preference pair a row; check the file").format(name=name))
+    names = dict.fromkeys(column for row in rows for column in row if column is not None)
+    kinds = {column: mode([*filter(None, (kind_of(row.get(column)) for row in rows))] or ["empty"]) for column in names}
+    known = {column for one in LAYOUTS.values() for column in (*one.needs, *one.optional)}
+    for ours, theirs in columns.items():
+        if ours not in known or ours not in kinds:
+            wrong, choices = (ours, known) if ours not in known else (theirs, kinds.keys() - columns.keys())
+            near = difflib.get_close_matches(wrong, choices, n=1, cutoff=0.5)
+            hint = _("; did you mean “{near}”?").format(near=near[0]) if near else ""
+            words = _("{name}: columns= names “{wrong}”, which is none of {choices}{hint}")
+            raise ValueError(words.format(name=name, wrong=wrong, choices=", ".join(sorted(choices)), hint=hint))
+    layout = detect_layout(name, kinds) if layout == "auto" else layout
+    needs, optional = LAYOUTS[layout].needs, LAYOUTS[layout].optional
+    if absent := ", ".join(column for column in needs if column not in kinds):
+        words = _("{name}: layout {layout} lacks {missing}; the file has {seen}; map your own names with columns=")
+        raise ValueError(words.format(name=name, layout=describe(layout), missing=absent, seen=", ".join(kinds)))
+    return layout, [column for column in kinds if column not in {*needs, *optional, *SCORES, *SCORES.values()}]

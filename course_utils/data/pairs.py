@@ -11,19 +11,20 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from datasets import Dataset
+from jinja2 import TemplateError
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from ..batch import encode, leaves_room
 from ..i18n import _
-from .checks import Pair, answer_is_cut, read_row
-from .detect import choose_layout
-from .layouts import LAYOUTS, Dialogue, InvalidRow
+from .layouts import LAYOUTS, SCORES, Dialogue, Dialogues, InvalidRow, Layout, as_messages, choose_layout, drop_if
 from .report import Report
-from .sources import BATCH, has_splits, named_rows, nfc, open_source, paired_split
+from .sources import BATCH, has_splits, named_rows, nfc, open_source
 
 FIRST_ROWS = 100  # by which a layout is detected
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 SCHEMA = pa.schema([(column, MESSAGES) for column in ("prompt", "chosen", "rejected")])
+Numbered = Iterator[tuple[int, dict[str, Dialogue]]]  # rows of SCHEMA, each with the number of the last row it is from
 #: The folder that the datasets of this process are mapped from; it goes when the process ends.
 scratch = cache(partial(tempfile.TemporaryDirectory, prefix="course_utils_", ignore_cleanup_errors=True))
 
@@ -33,12 +34,59 @@ def key(dialogue: Dialogue) -> int:
     return hash(tuple([message["content"] for message in dialogue]))
 
 
-def read_pairs(rows: Iterable[dict], report: Report, tokenizer=None) -> Iterator[Pair]:
-    """The pairs of some rows; the report gets the rows that make none. Halves wait for a partner with their prompt."""
+def checked(dialogue: Dialogue | None) -> Dialogue | None:
+    """A dialogue, role and content alone, in Unicode NFC; InvalidRow if it is no prompt with an answer."""
+    if dialogue is None:
+        return None
+    dialogue = [{"role": m["role"], "content": nfc(m["content"])} for m in dialogue]
+    roles = [m["role"] for m in dialogue]
+    turns = roles[1:] if roles[:1] == ["system"] else roles
+    drop_if(turns != ["user", "assistant"] * (len(turns) // 2) or not turns, "roles")
+    drop_if(not dialogue[-2]["content"].strip(), "empty_prompt")
+    drop_if(not dialogue[-1]["content"].strip(), "empty_answer")
+    return dialogue
+
+
+def read_row(row: dict, layout: Layout) -> Dialogues:
+    """The dialogues of a row; InvalidRow if it has none, or its scores forbid its preference."""
+    drop_if(None in row, "cells")
+    drop_if(any(row.get(column) is None for column in layout.needs), "missing")
+    try:
+        for good, bad in SCORES.items():
+            if row.get(good) is not None and row.get(bad) is not None:
+                drop_if(float(row[good]) < float(row[bad]), "scores_disagree")
+                drop_if(float(row[good]) == float(row[bad]), "tie")
+        cells = [as_messages(row[column], kind) for column, kind in layout.needs.items()]
+        chosen, rejected = layout.read(*cells, *map(row.get, layout.optional))
+        return checked(chosen), checked(rejected)
+    except (TypeError, ValueError, LookupError, AttributeError):
+        raise InvalidRow("malformed") from None
+
+
+def as_pair(chosen: Dialogue, rejected: Dialogue) -> dict[str, Dialogue]:
+    """A row of SCHEMA; InvalidRow unless the two dialogues differ in their last message alone."""
+    drop_if(chosen[:-1] != rejected[:-1], "histories_differ")
+    drop_if(chosen[-1] == rejected[-1], "same_answers")
+    return {"prompt": chosen[:-1], "chosen": chosen[-1:], "rejected": rejected[-1:]}
+
+
+def answer_is_cut(pair: dict[str, Dialogue], tokenizer: PreTrainedTokenizerBase, max_length: int) -> bool:
+    """Whether an answer does not fit `max_length` tokens whole; InvalidRow if not a token of it would."""
+    try:
+        row = encode(tokenizer, *pair.values())
+    except (TemplateError, ValueError):
+        raise InvalidRow("template") from None
+    drop_if(not leaves_room(len(row.prompt), max_length), "prompt_too_long")
+    return len(row.prompt) + max(map(len, row.answers)) > max_length
+
+
+def read_pairs(rows: Iterable[dict], report: Report, tokenizer=None) -> Numbered:
+    """The pairs of some rows; the report counts the others. Halves wait for a partner with their prompt."""
     waiting: dict[tuple[int, bool], list[tuple[int, Dialogue]]] = defaultdict(list)
     layout = LAYOUTS[report.layout]
     for number, row in enumerate(rows):
         numbers = [number]
+        report.read += 1
         try:
             chosen, rejected = read_row(row, layout)
             if chosen is None or rejected is None:
@@ -49,22 +97,23 @@ def read_pairs(rows: Iterable[dict], report: Report, tokenizer=None) -> Iterator
                     continue
                 other, partner = partners.pop(0)
                 numbers, chosen, rejected = [other, number], chosen or partner, rejected or partner
-            pair = Pair(numbers, chosen, rejected)
+            pair = as_pair(chosen, rejected)
             if report.max_length and answer_is_cut(pair, tokenizer, report.max_length):
                 report.cut.append(number)
         except InvalidRow as problem:
             report.dropped[str(problem)] += numbers
         else:
-            yield pair
-    for number, _half in chain.from_iterable(waiting.values()):
-        report.dropped["unpaired"].append(number)
+            report.joined += len(numbers) - 1
+            yield number, pair
+    if alone := [number for number, _half in chain.from_iterable(waiting.values())]:
+        report.dropped["unpaired"] = alone
+    report.dropped = {reason: sorted(dropped) for reason, dropped in report.dropped.items()}
 
 
 def open_pairs(
-    opened: tuple[str, Iterator], layout: str, columns: dict[str, str], limit=None, tokenizer=None, max_length=None
-) -> tuple[Report, Iterator[Pair]]:
+    name: str, rows: Iterator, layout: str, columns: dict[str, str], limit=None, tokenizer=None, max_length=None
+) -> tuple[Report, Numbered]:
     """A fresh report that names source and layout, and the pairs of the rows; ValueError if no layout fits."""
-    name, rows = opened
     bar = tqdm(islice(rows, limit), desc=name, unit=" rows", delay=3, mininterval=1, ncols=88)
     rows = named_rows(bar, name, columns)
     head = list(islice(rows, FIRST_ROWS))
@@ -75,39 +124,45 @@ def open_pairs(
 def other_prompts(report: Report, source, split: str, other, *layout_and_columns) -> set[int]:
     """The prompts of `other`, or of the split that belongs to this one; if that is broken, the report says so."""
     if other is not None:
-        theirs, pairs = open_pairs(open_source(other, split), "auto", {})
+        theirs, pairs = open_pairs(*open_source(other, split), "auto", {})
         report.other = theirs.source if isinstance(other, (str, Path)) else "other"
-        return {key(pair.chosen[:-1]) for pair in pairs}
-    if paired := paired_split(source, split):
-        try:
-            found = {key(pair.chosen[:-1]) for pair in open_pairs(paired[1], *layout_and_columns)[1]}
-            report.other = paired[0]
-            return found
-        except (ValueError, OSError) as error:
-            report.not_compared = f"{paired[0]}: {error}"
+        return {key(pair["prompt"]) for _number, pair in pairs}
+    base, opened = split.partition("[")[0], None
+    twin = base.replace("train", "test") if "train" in base else base.replace("test", "train")
+    try:
+        if twin != base and has_splits(source):
+            opened = open_source(source, twin)
+            _theirs, pairs = open_pairs(*opened, *layout_and_columns)
+            prompts = {key(pair["prompt"]) for _number, pair in pairs}
+            report.other = twin
+            return prompts
+    except (OSError, ValueError) as error:
+        report.not_compared = f"{twin}: {error}" if opened else ""  # not opened: there is no such split
     return set()
 
 
-def counted(pairs: Iterable[Pair], report: Report, elsewhere: set[int]) -> Iterator[dict]:
-    """The pairs as rows of a dataset; the report gets their number, their lengths, and those that deserve a look."""
+def counted(pairs: Numbered, report: Report, elsewhere: set[int]) -> Iterator[dict[str, Dialogue]]:
+    """The pairs without their numbers; the report counts them, measures them, and lists those that deserve a look."""
     seen: set[int] = set()
     lengths = array("L"), array("L")
-    for pair in pairs:
-        row = {"prompt": pair.chosen[:-1], "chosen": pair.chosen[-1:], "rejected": pair.rejected[-1:]}
-        prompt, better, worse = map(key, row.values())
-        number, this = pair.rows[-1], hash((prompt, better, worse))
-        report.joined += len(pair.rows) - 1
+    for number, pair in pairs:
+        prompt, better, worse = map(key, pair.values())
         if prompt in elsewhere:
             report.leaked.append(number)
-        if this in seen:
+        if (this := hash((prompt, better, worse))) in seen:
             report.duplicates.append(number)
         if hash((prompt, worse, better)) in seen:
             report.contradictions.append(number)
         seen.add(this)
-        lengths[0].append(len(pair.chosen[-1]["content"]))
-        lengths[1].append(len(pair.rejected[-1]["content"]))
-        yield row
-    report.close(*map(np.array, lengths))
+        for side, of_side in zip(("chosen", "rejected"), lengths):
+            of_side.append(len(pair[side][0]["content"]))
+        yield pair
+    chosen, rejected = map(np.array, lengths)
+    report.kept = len(chosen)
+    report.longer, report.shorter = int((chosen > rejected).sum()), int((chosen < rejected).sum())
+    report.equal = report.kept - report.longer - report.shorter
+    if report.kept:
+        report.chosen_length, report.rejected_length = float(np.median(chosen)), float(np.median(rejected))
 
 
 def load_preferences(
@@ -149,7 +204,7 @@ def load_preferences(
         raise ValueError(_("the tokenizer has no chat template; take that of an instruct model, or set one"))
     columns = {ours: nfc(theirs) for ours, theirs in (columns or {}).items()}
     max_length = None if tokenizer is None else max_length or tokenizer.model_max_length
-    report, pairs = open_pairs(open_source(source, split), layout, columns, limit, tokenizer, max_length)
+    report, pairs = open_pairs(*open_source(source, split), layout, columns, limit, tokenizer, max_length)
     rows = counted(pairs, report, other_prompts(report, source, split, other, layout, columns))
     path = Path(tempfile.mkdtemp(dir=scratch().name)) / "pairs.arrow"
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, SCHEMA) as writer:

@@ -5,8 +5,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from ..i18n import N_, _, format_thousands
 
 #: Why rows were dropped, and what to do about it.
@@ -59,15 +57,6 @@ class Report:
     longer: int = 0
     shorter: int = 0
     equal: int = 0
-
-    def close(self, chosen: np.ndarray, rejected: np.ndarray) -> None:
-        """Count all rows, given the lengths of the answers that were kept, in characters."""
-        self.kept, self.dropped = len(chosen), {reason: sorted(rows) for reason, rows in self.dropped.items()}
-        self.read = self.kept + self.joined + sum(map(len, self.dropped.values()))
-        self.longer, self.shorter = int((chosen > rejected).sum()), int((chosen < rejected).sum())
-        self.equal = self.kept - self.longer - self.shorter
-        if self.kept:
-            self.chosen_length, self.rejected_length = float(np.median(chosen)), float(np.median(rejected))
 
     @property
     def length_bias(self) -> bool:

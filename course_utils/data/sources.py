@@ -40,11 +40,6 @@ def check_names(names: Iterable) -> None:
         raise ValueError(_("got columns named twice: {columns}; rename one of each").format(columns=", ".join(twice)))
 
 
-def text_lines(file: IO[bytes]) -> Iterator[str]:
-    """The lines of a UTF-8 file, decoded one by one so that an error belongs to its row."""
-    return (line.decode("utf-8" if number else "utf-8-sig") for number, line in enumerate(file))
-
-
 def as_object(items: list[tuple]) -> dict:
     """A JSON object; ValueError if it has one name twice."""
     if len(found := dict(items)) < len(items):
@@ -52,17 +47,20 @@ def as_object(items: list[tuple]) -> dict:
     return found
 
 
-parse = json.JSONDecoder(object_pairs_hook=as_object).decode
+def text_lines(file: IO[bytes]) -> Iterator[str]:
+    """The lines of a UTF-8 file, decoded one by one so that an error belongs to its row."""
+    return (line.decode("utf-8" if number else "utf-8-sig") for number, line in enumerate(file))
 
 
 def read_json_lines(file: IO[bytes]) -> Iterator[dict]:
     """One JSON object a line."""
+    parse = json.JSONDecoder(object_pairs_hook=as_object).decode
     return (parse(line) for line in text_lines(file) if line.strip())
 
 
 def read_json(file: IO[bytes]) -> Iterator[dict]:
     """A list of objects, also under "data", read whole; a file of JSON lines under this name is taken too."""
-    text = file.read().removeprefix(b"\xef\xbb\xbf")
+    text = file.read()
     try:
         found = json.loads(text, object_pairs_hook=as_object)
     except json.JSONDecodeError:
@@ -81,8 +79,7 @@ def read_csv(file: IO[bytes], delimiters: str = ",;\t") -> Iterator[dict]:
     csv.field_size_limit(2**31 - 1)
     lines = (part for line in text_lines(file) for part in io.StringIO(line, newline=""))
     header = next(lines, "")
-    delimiter = max(delimiters, key=header.count)
-    rows = csv.DictReader(itertools.chain([header], lines), delimiter=delimiter, strict=True)
+    rows = csv.DictReader(itertools.chain([header], lines), delimiter=max(delimiters, key=header.count), strict=True)
     check_names(rows.fieldnames or ())
     return rows
 
@@ -126,7 +123,7 @@ def find(name: str | Path, split: str) -> Path | Dataset:
     if path.is_file():
         return path
     if path.is_dir() and str(name):
-        files = [path / f"{split}{suffix}{gz}" for suffix in READERS for gz in ("", ".gz")]
+        files = (path / f"{split}{suffix}{gz}" for suffix in READERS for gz in ("", ".gz"))
         if found := next(filter(Path.is_file, files), None):
             return found
         words = _("{folder}: got a folder without {split}.jsonl (or {known}); check folder and split")
@@ -142,6 +139,11 @@ def find(name: str | Path, split: str) -> Path | Dataset:
             "check the name, the split and the connection, or take a local file"
         )
         raise OSError(words.format(name=name, split=split, error=explain_hub_error(error))) from error
+
+
+def has_splits(source) -> bool:
+    """Whether a source can hold several splits, as a folder, a hub id or a DatasetDict does."""
+    return isinstance(source, DatasetDict) or (isinstance(source, (str, Path)) and not Path(source).is_file())
 
 
 def open_source(source, split: str) -> tuple[str, Iterator]:
@@ -173,28 +175,11 @@ def open_source(source, split: str) -> tuple[str, Iterator]:
 
 def named_rows(rows: Iterable, name: str, columns: dict[str, str]) -> Iterator[dict]:
     """The rows, their columns named in NFC, or as `columns` maps them; ValueError for a row without names."""
-    names = {*columns, *columns.values()}
+    mapped = {*columns, *columns.values()}
     for number, row in enumerate(rows):
         if not isinstance(row, dict):
             words = _("{name}, row {row}: got a {kind}; expected an object with named columns; fix or delete it")
             raise ValueError(words.format(name=name, row=number, kind=type(row).__name__))
         row = {column if column is None else nfc(str(column)): cell for column, cell in row.items()}
-        if columns:
-            rest = {column: cell for column, cell in row.items() if column not in names}
-            row = rest | {ours: row[theirs] for ours, theirs in columns.items() if theirs in row}
-        yield row
-
-
-def has_splits(source) -> bool:
-    """Whether a source can hold several splits, as a folder, a hub id or a DatasetDict does."""
-    return isinstance(source, DatasetDict) or (isinstance(source, (str, Path)) and not Path(source).is_file())
-
-
-def paired_split(source, split: str) -> tuple[str, tuple[str, Iterator]] | None:
-    """The split that belongs to this one, test to train and train to test, opened; None if there is none."""
-    base = split.partition("[")[0]
-    other = base.replace("train", "test") if "train" in base else base.replace("test", "train")
-    try:
-        return (other, open_source(source, other)) if other != base and has_splits(source) else None
-    except (OSError, ValueError):
-        return None
+        ours = {column: row[theirs] for column, theirs in columns.items() if theirs in row}
+        yield {column: cell for column, cell in row.items() if column not in mapped} | ours if columns else row
