@@ -64,9 +64,8 @@ def dialogue(prompt, answer, system: str | None = None) -> Dialogue:
 
 def both(prompt, chosen, rejected, system=None) -> Dialogues:
     """The dialogues of a prompt and its answers, texts or messages, in which the prompt may stand already."""
-    if isinstance(prompt, list) and chosen[: len(prompt)] == prompt == rejected[: len(prompt)]:
-        return chosen, rejected
-    if isinstance(prompt, str) and isinstance(chosen, list) and chosen[0]["role"] != "assistant":
+    whole = isinstance(prompt, list) and chosen[: len(prompt)] == prompt == rejected[: len(prompt)]
+    if whole or (isinstance(prompt, str) and isinstance(chosen, list) and chosen[0]["role"] != "assistant"):
         return chosen, rejected
     return dialogue(prompt, chosen, system), dialogue(prompt, rejected, system)
 
@@ -139,13 +138,12 @@ LAYOUTS = {
     "implicit_prompt": Layout(lambda *both: both, dict(chosen="messages", rejected="messages")),
     # HuggingFaceH4/ultrafeedback_binarized, mlabonne/orpo-dpo-mix-40k
     "messages_and_text": Layout(both, dict(prompt="text", chosen="messages", rejected="messages")),
-    # your own file, jondurbin/truthy-dpo-v0.1; Intel/orca_dpo_pairs, its Vietnamese translations, and one with ties:
-    # argilla/distilabel-intel-orca-dpo-pairs
+    # your own file, jondurbin/truthy-dpo-v0.1; Intel/orca_dpo_pairs and its Vietnamese translations
     "text": Layout(both, dict(prompt="text", chosen="text", rejected="text"), SYSTEM),
     "orca": Layout(both, dict(question="text", chosen="text", rejected="text"), SYSTEM),
     "orca_vi": Layout(both, dict(question_vi="text", chosen_vi="text", rejected_vi="text"), ("system_vi",)),
+    # argilla/distilabel-intel-orca-dpo-pairs, which has ties, and argilla/ultrafeedback-binarized-preferences
     "distilabel_orca": Layout(not_tied, dict(input="text", chosen="text", rejected="text", status="text"), SYSTEM),
-    # argilla/ultrafeedback-binarized-preferences
     "argilla": Layout(both, dict(instruction="text", chosen_response="text", rejected_response="text")),
     # Alpaca and ShareGPT with a ranking, as LLaMA-Factory reads them
     "alpaca": Layout(alpaca, dict(instruction="text", chosen="text", rejected="text"), ("input", "system", "history")),

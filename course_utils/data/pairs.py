@@ -21,7 +21,6 @@ from .layouts import LAYOUTS, SCORES, Dialogue, Dialogues, InvalidRow, Layout, a
 from .report import Report
 from .sources import BATCH, has_splits, named_rows, nfc, open_source
 
-FIRST_ROWS = 100  # by which a layout is detected
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 SCHEMA = pa.schema([(column, MESSAGES) for column in ("prompt", "chosen", "rejected")])
 Numbered = Iterator[tuple[int, dict[str, Dialogue]]]  # rows of SCHEMA, each with the number of the last row it is from
@@ -110,13 +109,11 @@ def read_pairs(rows: Iterable[dict], report: Report, tokenizer=None) -> Numbered
     report.dropped = {reason: sorted(dropped) for reason, dropped in report.dropped.items()}
 
 
-def open_pairs(
-    name: str, rows: Iterator, layout: str, columns: dict[str, str], limit=None, tokenizer=None, max_length=None
-) -> tuple[Report, Numbered]:
+def open_pairs(name, rows, layout, columns, limit=None, tokenizer=None, max_length=None) -> tuple[Report, Numbered]:
     """A fresh report that names source and layout, and the pairs of the rows; ValueError if no layout fits."""
     bar = tqdm(islice(rows, limit), desc=name, unit=" rows", delay=3, mininterval=1, ncols=88)
     rows = named_rows(bar, name, columns)
-    head = list(islice(rows, FIRST_ROWS))
+    head = list(islice(rows, BATCH))
     report = Report(name, *choose_layout(name, head, layout, columns), max_length=max_length)
     return report, read_pairs(chain(head, rows), report, tokenizer)
 
@@ -127,18 +124,16 @@ def other_prompts(report: Report, source, split: str, other, *layout_and_columns
         theirs, pairs = open_pairs(*open_source(other, split), "auto", {})
         report.other = theirs.source if isinstance(other, (str, Path)) else "other"
         return {key(pair["prompt"]) for _number, pair in pairs}
-    base, opened = split.partition("[")[0], None
+    base, opened, prompts = split.partition("[")[0], None, set()
     twin = base.replace("train", "test") if "train" in base else base.replace("test", "train")
     try:
         if twin != base and has_splits(source):
             opened = open_source(source, twin)
-            _theirs, pairs = open_pairs(*opened, *layout_and_columns)
-            prompts = {key(pair["prompt"]) for _number, pair in pairs}
+            prompts = {key(pair["prompt"]) for _number, pair in open_pairs(*opened, *layout_and_columns)[1]}
             report.other = twin
-            return prompts
     except (OSError, ValueError) as error:
         report.not_compared = f"{twin}: {error}" if opened else ""  # not opened: there is no such split
-    return set()
+    return prompts
 
 
 def counted(pairs: Numbered, report: Report, elsewhere: set[int]) -> Iterator[dict[str, Dialogue]]:
@@ -154,13 +149,12 @@ def counted(pairs: Numbered, report: Report, elsewhere: set[int]) -> Iterator[di
         if hash((prompt, worse, better)) in seen:
             report.contradictions.append(number)
         seen.add(this)
-        for side, of_side in zip(("chosen", "rejected"), lengths):
-            of_side.append(len(pair[side][0]["content"]))
+        lengths[0].append(len(pair["chosen"][0]["content"]))
+        lengths[1].append(len(pair["rejected"][0]["content"]))
         yield pair
     chosen, rejected = map(np.array, lengths)
-    report.kept = len(chosen)
+    report.kept, report.equal = len(chosen), int((chosen == rejected).sum())
     report.longer, report.shorter = int((chosen > rejected).sum()), int((chosen < rejected).sum())
-    report.equal = report.kept - report.longer - report.shorter
     if report.kept:
         report.chosen_length, report.rejected_length = float(np.median(chosen)), float(np.median(rejected))
 
@@ -181,15 +175,15 @@ def load_preferences(
         a `datasets.Dataset`, a pandas DataFrame, or a list of dicts; split: which split of a folder or hub dataset.
     limit: read at most so many rows. columns: the layout's names for your own, such as `{"prompt": "câu_hỏi"}`.
     layout: a name from `course_utils.data.layouts.LAYOUTS`, or "auto" to go by the columns and the first rows.
-    other: the data to test with (or, for test data, to train with), any source in any layout; the report counts
-        prompts that stand in both. For a folder or a hub id, train and test are compared without being asked.
-    tokenizer, max_length: leave out rows whose prompt has `max_length` tokens or more, and count those of which
-        an answer would be cut; if not given, `max_length` is `tokenizer.model_max_length`.
+    other: the data to test with (or, for test data, to train with), any source; the report counts prompts that
+        stand in both. Train and test of a folder or a hub id are compared without being asked.
+    tokenizer, max_length: leave out prompts of `max_length` tokens (`tokenizer.model_max_length` if not given) or
+        more, and count the rows of which an answer would be cut.
 
-    dataset: columns `prompt`, `chosen`, `rejected`, each a list of {"role", "content"} messages; the prompt ends in
-        a user turn, the answers are one assistant message each. Any TRL trainer takes it. It is written to disk in
-        batches, so memory stays flat (but a .json file is read whole, and unpaired rows wait for their partners).
-    report: a `Report`; what is wrong with single rows is counted there, with row numbers from 0.
+    dataset: columns `prompt`, `chosen`, `rejected`, lists of {"role", "content"} messages, as any TRL trainer takes
+        them: one answer each, to a prompt that ends in a user turn. It lies on disk, so memory stays flat (but a .json
+        file is read whole, and unpaired rows wait for their partners).
+    report: a `Report` of the rows, which are numbered from 0, and of what is wrong with them.
     Raises ValueError, OSError or TypeError for a source that cannot be read, naming file, row and what to do.
     """
     if layout not in ("auto", *LAYOUTS):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ..i18n import N_, _, format_thousands
 
-#: Why rows were dropped, and what to do about it.
+#: Why rows were dropped, or were kept but deserve a look, and what to do about it.
 REASONS = {
     "missing": (N_("a cell that is needed is empty"), N_("fill it in")),
     "cells": (N_("more cells than columns"), N_("put quotation marks around a text with commas")),
@@ -24,37 +24,34 @@ REASONS = {
     "unpaired": (N_("one answer without a partner to the same prompt"), N_("train with KTO, or add the partner")),
     "prompt_too_long": (N_("the prompt leaves no room for an answer"), N_("raise max_length, or shorten it")),
     "template": (N_("the chat template refuses the messages"), N_("take out the system message")),
+    "duplicates": (N_("the same pair again"), N_("keep one of each")),
+    "contradictions": (N_("the opposite of an earlier pair"), N_("decide which is right")),
+    "leaked": (N_("prompt also in “{other}”"), N_("take it out of one, or the test is no test")),
+    "cut": (N_("longer than max_length={max_length} tokens"), N_("the trainer cuts the end of the answer")),
 }
 
 
 @dataclass
 class Report:
-    """What became of the rows, which are numbered from 0, a table's header not counted.
-
-    `read` = `kept` + `joined` + all in `dropped`, which lists row numbers by reason. `joined` counts rows that
-    gave their one answer to another row's pair. Kept, but worth a look: `duplicates` repeat an earlier pair,
-    `contradictions` prefer what an earlier pair rejects, `leaked` have a prompt that stands in `other` too
-    (`not_compared` says why that split could not be read), `cut` do not fit `max_length` whole. Lengths are medians
-    in characters; `longer`, `shorter` and `equal` count the chosen answers beside the rejected ones.
-    """
+    """What became of the rows, numbered from 0 without a table's header: read = kept + joined + all in dropped."""
 
     source: str
     layout: str
-    unused: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)  # columns
     read: int = 0
     kept: int = 0
-    joined: int = 0
-    dropped: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
-    duplicates: list[int] = field(default_factory=list)
-    contradictions: list[int] = field(default_factory=list)
-    leaked: list[int] = field(default_factory=list)
+    joined: int = 0  # rows that gave their one answer to another row's pair
+    dropped: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))  # rows by reason
+    duplicates: list[int] = field(default_factory=list)  # rows that were kept, but repeat an earlier pair,
+    contradictions: list[int] = field(default_factory=list)  # prefer what an earlier pair rejects,
+    leaked: list[int] = field(default_factory=list)  # or have a prompt that stands in `other` too
     other: str | None = None
-    not_compared: str = ""
-    cut: list[int] = field(default_factory=list)
+    not_compared: str = ""  # why the split to compare with could not be read
+    cut: list[int] = field(default_factory=list)  # rows of which an answer does not fit `max_length` tokens whole
     max_length: int | None = None
-    chosen_length: float = 0.0
+    chosen_length: float = 0.0  # the median, in characters
     rejected_length: float = 0.0
-    longer: int = 0
+    longer: int = 0  # pairs whose chosen answer has more characters than the rejected one
     shorter: int = 0
     equal: int = 0
 
@@ -67,26 +64,19 @@ class Report:
     def lines(self) -> Iterator[tuple[str, str, str]]:
         """The report as (what, how many, note); what deserves a look begins with ⚠."""
 
-        def line(what: str, rows: list[int], advice: str) -> tuple[str, str, str]:
-            return what, format_thousands(len(rows)), _("first: row {row}").format(row=rows[0]) + f"; {advice}"
+        def lines_of(words: str, found: dict[str, list[int]]) -> Iterator[tuple[str, str, str]]:
+            for key, rows in found.items():
+                reason, advice = map(_, REASONS[key])
+                what = words.format(reason=reason.format(other=self.other, max_length=self.max_length))
+                yield what, format_thousands(len(rows)), _("first: row {row}").format(row=rows[0]) + f"; {advice}"
 
+        looks = {name: getattr(self, name) for name in ("duplicates", "contradictions", "leaked", "cut")}
         yield _("read"), format_thousands(self.read), _("layout: {layout}").format(layout=self.layout)
-        for key, rows in self.dropped.items():
-            reason, advice = map(_, REASONS[key])
-            yield line(_("dropped: {reason}").format(reason=reason), rows, advice)
+        yield from lines_of(_("dropped: {reason}"), self.dropped)
         if self.joined:
             yield _("joined to another row as its pair"), format_thousands(self.joined), ""
         yield _("kept"), format_thousands(self.kept), ""
-        too_long = _("longer than max_length={max_length} tokens").format(max_length=self.max_length)
-        also = _("prompt also in “{other}”").format(other=self.other)
-        for what, rows, advice in (
-            (_("the same pair again"), self.duplicates, _("keep one of each")),
-            (_("the opposite of an earlier pair"), self.contradictions, _("decide which is right")),
-            (also, self.leaked, _("take it out of one, or the test is no test")),
-            (too_long, self.cut, _("the trainer cuts the end of the answer")),
-        ):
-            if rows:
-                yield line("⚠ " + what, rows, advice)
+        yield from lines_of("⚠ {reason}", {name: rows for name, rows in looks.items() if rows})
         note = _("median, characters; chosen is longer in {longer}, shorter in {shorter} of the pairs")
         longer, shorter = (f"{count / max(self.kept, 1):.0%}" for count in (self.longer, self.shorter))
         medians = (format_thousands(round(length)) for length in (self.chosen_length, self.rejected_length))
