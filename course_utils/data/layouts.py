@@ -48,11 +48,12 @@ def join_dialogue(messages: Dialogue) -> str:
 
 def as_messages(cell, kind: str):
     """A cell that holds a transcript, or ShareGPT's turns of {"from", "value"}, as messages; any other as it is."""
-    if kind == "turn or turns" and isinstance(cell, dict):
-        cell = [cell]
-    if kind.startswith("turn"):
-        return [{"role": SHAREGPT_ROLES.get(turn["from"], turn["from"]), "content": turn["value"]} for turn in cell]
-    return split_dialogue(cell) if kind == "transcript" else cell
+    if kind == "transcript":
+        return split_dialogue(cell)
+    if not kind.startswith("turn"):
+        return cell
+    turns = [cell] if kind == "turn or turns" and isinstance(cell, dict) else cell
+    return [{"role": SHAREGPT_ROLES.get(turn["from"], turn["from"]), "content": turn["value"]} for turn in turns]
 
 
 def dialogue(prompt, answer, system: str | None = None) -> Dialogue:

@@ -49,24 +49,19 @@ def checked(dialogue: Dialogue | None) -> Dialogue | None:
 def read_row(row: dict, layout: Layout) -> Dialogues:
     """The dialogues of a row; InvalidRow if it has none, or its scores forbid its preference."""
     drop_if(None in row, "cells")
-    drop_if(any(row.get(column) is None for column in layout.needs), "missing")
+    cells = [row.get(column) for column in layout.needs]
+    drop_if(any(cell is None for cell in cells), "missing")
     try:
         for good, bad in SCORES.items():
             if row.get(good) is not None and row.get(bad) is not None:
-                drop_if(float(row[good]) < float(row[bad]), "scores_disagree")
-                drop_if(float(row[good]) == float(row[bad]), "tie")
-        cells = [as_messages(row[column], kind) for column, kind in layout.needs.items()]
-        chosen, rejected = layout.read(*cells, *map(row.get, layout.optional))
+                gap = float(row[good]) - float(row[bad])
+                drop_if(gap < 0, "scores_disagree")
+                drop_if(gap == 0, "tie")
+        read = map(as_messages, cells, layout.needs.values())
+        chosen, rejected = layout.read(*read, *map(row.get, layout.optional))
         return checked(chosen), checked(rejected)
     except (TypeError, ValueError, LookupError, AttributeError):
         raise InvalidRow("malformed") from None
-
-
-def as_pair(chosen: Dialogue, rejected: Dialogue) -> dict[str, Dialogue]:
-    """A row of SCHEMA; InvalidRow unless the two dialogues differ in their last message alone."""
-    drop_if(chosen[:-1] != rejected[:-1], "histories_differ")
-    drop_if(chosen[-1] == rejected[-1], "same_answers")
-    return {"prompt": chosen[:-1], "chosen": chosen[-1:], "rejected": rejected[-1:]}
 
 
 def answer_is_cut(pair: dict[str, Dialogue], tokenizer: PreTrainedTokenizerBase, max_length: int) -> bool:
@@ -80,7 +75,7 @@ def answer_is_cut(pair: dict[str, Dialogue], tokenizer: PreTrainedTokenizerBase,
 
 
 def read_pairs(rows: Iterable[dict], report: Report, tokenizer=None) -> Numbered:
-    """The pairs of some rows; the report counts the others. Halves wait for a partner with their prompt."""
+    """The pairs of some rows, alike but for the answer; the report counts the others. Halves wait for a partner."""
     waiting: dict[tuple[int, bool], list[tuple[int, Dialogue]]] = defaultdict(list)
     layout = LAYOUTS[report.layout]
     for number, row in enumerate(rows):
@@ -96,7 +91,9 @@ def read_pairs(rows: Iterable[dict], report: Report, tokenizer=None) -> Numbered
                     continue
                 other, partner = partners.pop(0)
                 numbers, chosen, rejected = [other, number], chosen or partner, rejected or partner
-            pair = as_pair(chosen, rejected)
+            drop_if(chosen[:-1] != rejected[:-1], "histories_differ")
+            drop_if(chosen[-1] == rejected[-1], "same_answers")
+            pair = {"prompt": chosen[:-1], "chosen": chosen[-1:], "rejected": rejected[-1:]}
             if report.max_length and answer_is_cut(pair, tokenizer, report.max_length):
                 report.cut.append(number)
         except InvalidRow as problem:
