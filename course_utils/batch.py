@@ -8,7 +8,9 @@ import inspect
 import math
 import random
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 
 import torch
 import torch.nn.functional as F
@@ -37,13 +39,8 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: list[dict], *answers: lis
     """A prompt and its answers, lists of messages, as tokens. An answer begins where it leaves its prompt."""
     asked = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False)
     whole = [tokenizer.apply_chat_template(prompt + answer, return_dict=False) for answer in answers]
-    start = same_start(asked, *whole)
+    start = len([*takewhile(lambda tokens: len({*tokens}) == 1, zip(asked, *whole))])
     return Row(asked[:start], [ids[start:] for ids in whole])
-
-
-def same_start(*texts: list[int]) -> int:
-    """How many tokens all of them begin with alike."""
-    return next((i for i, tokens in enumerate(zip(*texts)) if len({*tokens}) > 1), min(map(len, texts)))
 
 
 def leaves_room(prompt_tokens: int, max_length: int) -> bool:
@@ -61,29 +58,27 @@ def pack(rows: list[Row], pad_token_id: int, shared: bool = True) -> dict[str, t
         labels         .   . | a1  a2  a3 | b1  b2        . stands for -100: no label
         segments       0   0 |  1   1   1 |  2   2        0 the prompt, 1 and 2 its answers, -1 padding
 
-    Each is (rows, length), and the answers begin in the same column in every row.
+    Each is (rows, length), and the answers begin in the same column in every row. `ref_logps` are added where known.
     """
+    known = {"ref_logps": torch.tensor([row.ref_logps for row in rows])} if rows[0].ref_logps else {}
     if not shared:
         rows = [Row(row.prompt, [answer]) for row in rows for answer in row.answers]
+    padding = (pad_token_id, 0, -100, -1)
     before = max(len(row.prompt) for row in rows) - 1
-    length = before + max(sum(map(len, row.answers)) for row in rows)
-    padding = {"input_ids": pad_token_id, "position_ids": 0, "labels": -100, "segments": -1}
-    batch = {name: torch.full((len(rows), length), value) for name, value in padding.items()}
-    for i, row in enumerate(rows):
-        known, last = row.prompt[:-1], row.prompt[-1:]
-        pieces = [(known, [-100] * len(known), 0)] + [(last + ids[:-1], ids, len(known)) for ids in row.answers]
-        column = before - len(known)
-        for segment, (ids, labels, position) in enumerate(pieces):
-            place = i, slice(column, column + len(ids))
-            batch["input_ids"][place] = torch.tensor(ids)
-            batch["position_ids"][place] = torch.arange(position, position + len(ids))
-            batch["labels"][place] = torch.tensor(labels)
-            batch["segments"][place] = segment
-            column += len(ids)
-    return batch
+    lines = []
+    for row in rows:
+        start = len(row.prompt) - 1
+        line = [padding] * (before - start) + [(token, i, -100, 0) for i, token in enumerate(row.prompt[:-1])]
+        for segment, answer in enumerate(row.answers, 1):
+            read = row.prompt[-1:] + answer[:-1]
+            line += [(token, i, label, segment) for i, (token, label) in enumerate(zip(read, answer), start)]
+        lines.append(line)
+    length = max(map(len, lines))
+    values = torch.tensor([line + [padding] * (length - len(line)) for line in lines]).movedim(2, 0).contiguous()
+    return dict(zip(("input_ids", "position_ids", "labels", "segments"), values)) | known
 
 
-def answer_logps(model: torch.nn.Module, batch: dict[str, torch.Tensor], answers: int = 2) -> tuple[torch.Tensor, ...]:
+def batch_logps(model: torch.nn.Module, batch: dict[str, torch.Tensor], answers: int = 2) -> tuple[torch.Tensor, ...]:
     """Log π(y | x) of every answer, summed over its tokens, and the number of these: each (prompts, answers), in nats.
 
     An answer sees its prompt and itself. The vocabulary is scored only where an answer's tokens are predicted.
@@ -94,15 +89,43 @@ def answer_logps(model: torch.nn.Module, batch: dict[str, torch.Tensor], answers
         sees = ((segments[:, None] == 0) | (segments[:, None] == segments[:, :, None])).tril()
         inputs["attention_mask"] = torch.zeros(sees.shape, device=sees.device).masked_fill(~sees, -math.inf)[:, None]
     width = labels.shape[1] - int((labels != -100).any(dim=0).int().argmax())  # of the columns that hold answers
+    more = {"position_ids": batch["position_ids"], "logits_to_keep": width}  # not every model takes them
     inner = extract_model_from_parallel(model)
-    inner = inner.get_base_model() if isinstance(inner, PeftModel) else inner
-    taken = inspect.signature(type(inner).forward).parameters
-    more = {"position_ids": batch["position_ids"], "logits_to_keep": width}
+    taken = inspect.signature(
+        type(inner.get_base_model() if isinstance(inner, PeftModel) else inner).forward
+    ).parameters
     inputs |= {name: value for name, value in more.items() if name in taken}
     logits, labels, segments = model(**inputs).logits[:, -width:], labels[:, -width:], segments[:, -width:]
     logps = -F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape)
     mine = torch.stack([segments == answer for answer in range(1, 1 + side_by_side)])  # (side by side, rows, width)
     return tuple(values.sum(dim=2).T.reshape(-1, answers) for values in (logps * mine, mine))
+
+
+@contextmanager
+def frozen(model: torch.nn.Module) -> Iterator[None]:
+    """The model without gradients and dropout, and afterwards as it was."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
+
+
+def row_logps(
+    model: PreTrainedModel, rows: list[Row], pad_token_id: int, batch_size: int = 8, shared: bool = False
+) -> torch.Tensor:
+    """Log π(y | x) of many rows' answers under a model that is not trained: (rows, answers), in nats, on the CPU."""
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))  # similar lengths together: less padding
+    found = torch.empty(len(rows), answers := len(rows[0].answers))
+    with frozen(model):
+        for start in range(0, len(rows), batch_size):
+            some = order[start : start + batch_size]
+            batch = pack([rows[i] for i in some], pad_token_id, shared)
+            batch = {name: values.to(model.device) for name, values in batch.items()}
+            found[some] = batch_logps(model, batch, answers)[0].float().cpu()
+    return found
 
 
 def shares_prompts(model: PreTrainedModel, rows: list[Row], pad_token_id: int) -> bool:
@@ -112,58 +135,31 @@ def shares_prompts(model: PreTrainedModel, rows: list[Row], pad_token_id: int) -
     first row and the longest, against every answer read alone, with nothing around it. ValueError if the model gives
     other numbers even with one answer a row.
     """
+
+    def alone(prompt: list[int], answer: list[int]) -> float:
+        ids, labels = torch.tensor([[prompt + answer], [[-100] * len(prompt) + answer]], device=model.device)
+        return sequence_logps(model(input_ids=ids).logits.float(), labels).item()
+
     probe = [rows[0], max(rows, key=lambda row: len(row.prompt) + max(map(len, row.answers)))]
-    single = [(row.prompt, answer) for row in probe for answer in row.answers]
-    tolerance = 2e-4 if model.dtype == torch.float32 else 5e-2  # nats a token, some 100 times what rounding does
-    training = model.training
-    model.eval()
-    with torch.no_grad():
-        ids = [torch.tensor([prompt + answer], device=model.device) for prompt, answer in single]
-        labels = [torch.tensor([[-100] * len(prompt) + answer], device=model.device) for prompt, answer in single]
-        alone = torch.cat([sequence_logps(model(input_ids=i).logits.float(), one) for i, one in zip(ids, labels)])
-        for shared in (True, False):
-            batch = {name: values.to(model.device) for name, values in pack(probe, pad_token_id, shared).items()}
-            try:
-                logps, counts = answer_logps(model, batch, len(probe[0].answers))
-            except (TypeError, ValueError, RuntimeError, IndexError):  # it takes no such mask
-                continue
-            if not ((logps.flatten() - alone).abs() > tolerance * counts.flatten()).any():  # NaN is found in training
-                break
-        else:
-            raise ValueError(
-                _("{model}: padding changes what it says of an answer, so it cannot be trained in batches here").format(
-                    model=type(model).__name__
-                )
+    with frozen(model):
+        expected = torch.tensor([[alone(row.prompt, answer) for answer in row.answers] for row in probe])
+    rounding = 2e-4 if model.dtype == torch.float32 else 5e-2  # nats a token, some 100 times what rounding does
+    tolerance = rounding * torch.tensor([[len(answer) for answer in row.answers] for row in probe])
+    for shared in (True, False):
+        try:
+            found = row_logps(model, probe, pad_token_id, shared=shared)
+        except (TypeError, ValueError, RuntimeError, IndexError):  # it takes no such mask
+            continue
+        if ((found - expected).abs() > tolerance).any():  # NaN is found in training
+            continue
+        if not shared:
+            words = _(
+                "{model} cannot share a prompt between two answers; each gets a row of its own, which takes longer."
             )
-    model.train(training)
-    if not shared:
-        words = _("{model} cannot share a prompt between two answers; each gets a row of its own, which takes longer.")
-        print(words.format(model=type(model).__name__))
-    return shared
-
-
-@torch.no_grad()
-def frozen_logps(model: PreTrainedModel, batch: dict[str, torch.Tensor], answers: int = 2) -> torch.Tensor:
-    """`answer_logps` of a model that is not trained, without dropout."""
-    training = model.training
-    model.eval()
-    logps, _counts = answer_logps(model, batch, answers)
-    model.train(training)
-    return logps
-
-
-def row_logps(
-    model: PreTrainedModel, rows: list[Row], pad_token_id: int, batch_size: int = 8, shared: bool = False
-) -> torch.Tensor:
-    """`frozen_logps` of many rows, in their order: (rows, answers), in nats, on the CPU."""
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))  # similar lengths together: less padding
-    found = torch.empty(len(rows), len(rows[0].answers))
-    for start in range(0, len(rows), batch_size):
-        some = order[start : start + batch_size]
-        batch = pack([rows[i] for i in some], pad_token_id, shared)
-        batch = {name: values.to(model.device) for name, values in batch.items()}
-        found[some] = frozen_logps(model, batch, len(rows[0].answers)).float().cpu()
-    return found
+            print(words.format(model=type(model).__name__))
+        return shared
+    words = _("{model}: padding changes what it says of an answer, so it cannot be trained in batches here")
+    raise ValueError(words.format(model=type(model).__name__))
 
 
 class SimilarLengths(Sampler):

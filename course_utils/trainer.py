@@ -8,29 +8,22 @@ import copy
 import warnings
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
-from transformers import (
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    PrinterCallback,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-    set_seed,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainingArguments, set_seed
 
-from .batch import Row, SimilarLengths, answer_logps, encode, frozen_logps, leaves_room, pack, row_logps, shares_prompts
+from .batch import Row, SimilarLengths, batch_logps, encode, frozen, leaves_room, pack, row_logps, shares_prompts
 from .i18n import _
 from .interrupt import Complete, Guard, checkpoint_of, first_interrupt
 from .losses import dpo_loss, log_odds_ratio, orpo_loss
 
-#: Callbacks with a `close` that show the progress of a training; each training makes its own.
-SHOW_PROGRESS: list[type[TrainerCallback]] = []
+#: What makes a callback, with a `close`, that shows the progress of a training; each training makes its own.
+SHOW_PROGRESS: list[Callable] = []
 #: TRL's names for the log-probabilities of a pair's answers under the reference.
 REF_LOGPS = ("ref_chosen_logps", "ref_rejected_logps")
 
@@ -52,23 +45,21 @@ class Run:
 class PairTrainer(Trainer):
     """Hugging Face's Trainer with a batch of prompts and answers, and an objective on the answers' log-probabilities.
 
-    objective: from `logps` and `counts` of `answer_logps` and a function that gives the reference's log-probabilities,
+    objective: from `logps` and `counts` of `batch_logps` and a function that gives the reference's log-probabilities,
         to `(losses, shown)`: one loss a prompt, and what to log, by name, one number a prompt each.
-    reference: the frozen model that the policy is compared with; None for the policy with its adapter off.
+    reference: the frozen model that the policy starts from and is compared with.
     per_token: whether losses are summed over tokens, to be divided by their number (SFT), or are means already.
     """
 
-    def __init__(self, rows: list[Row], objective: Callable, reference=None, per_token=False, shared=True, **settings):
-        pad = settings["processing_class"].pad_token_id or 0
+    collate = staticmethod(pack)
+
+    def __init__(self, rows: list[Row], objective: Callable, reference: PreTrainedModel, per_token: bool, **settings):
+        self.objective, self.reference, self.answers = objective, reference, len(rows[0].answers)
+        self.shown: dict[str, list[float]] = defaultdict(list)
+        self.tokens, pad = 0, settings["processing_class"].pad_token_id or 0
+        shared = self.answers == 1 or shares_prompts(reference, rows, pad)
         super().__init__(train_dataset=rows, data_collator=lambda some: self.collate(some, pad, shared), **settings)
         self.model_accepts_loss_kwargs = per_token  # then the Trainer counts the labels of a step
-        self.objective, self.reference, self.answers = objective, reference, len(rows[0].answers)
-        self.shown, self.tokens = defaultdict(list), 0
-
-    @staticmethod
-    def collate(rows: list[Row], pad_token_id: int, shared: bool) -> dict[str, torch.Tensor]:
-        known = {"ref_logps": torch.tensor([row.ref_logps for row in rows])} if rows[0].ref_logps else {}
-        return pack(rows, pad_token_id, shared) | known
 
     def _get_train_sampler(self, train_dataset=None):
         if self.args.train_sampling_strategy != "group_by_length":
@@ -79,28 +70,23 @@ class PairTrainer(Trainer):
 
     def reference_logps(self, batch: dict[str, torch.Tensor], logps: torch.Tensor) -> torch.Tensor:
         """Those of the reference, (prompts, 2). ValueError if the policy does not start from it."""
-        if "ref_logps" in batch:
-            ref = batch["ref_logps"]
-        elif self.reference is not None:
-            ref = frozen_logps(self.reference, batch)
-        else:
-            policy = self.accelerator.unwrap_model(self.model)
-            with policy.disable_adapter():
-                ref = frozen_logps(policy, batch)
-        rounding = 1e-4 if self.accelerator.mixed_precision == "no" else 2e-2
-        if self.state.global_step == 0 and ((logps - ref).abs() > rounding * (1 + ref.abs())).any():
+        if (ref := batch.get("ref_logps")) is None:
+            with frozen(self.reference):
+                ref, _counts = batch_logps(self.reference, batch)
+        gap, rounding = (logps - ref).abs(), 1e-4 if self.accelerator.mixed_precision == "no" else 2e-2
+        if self.state.global_step == 0 and (gap > rounding * (1 + ref.abs())).any():
             raise ValueError(
                 _(
                     "before the first step policy and reference differ by up to {gap:.3g} nats, and must be one model: "
                     "leave out the columns {columns} of another reference, or an adapter that does not start at zero"
-                ).format(gap=(logps - ref).abs().max().item(), columns=", ".join(REF_LOGPS))
+                ).format(gap=gap.max().item(), columns=", ".join(REF_LOGPS))
             )
         return ref
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         self.tokens += int((inputs["segments"] >= 0).sum())
         with self.accelerator.autocast():
-            logps, counts = answer_logps(model, inputs, self.answers)
+            logps, counts = batch_logps(model, inputs, self.answers)
             losses, shown = self.objective(logps, counts, lambda: self.reference_logps(inputs, logps.detach()))
         for name, values in shown.items():
             self.shown[name].append(self.accelerator.gather(values.detach().float()).mean().item())
@@ -133,10 +119,19 @@ def check_args(args: TrainingArguments, **at_the_call: float) -> None:
 def encode_rows(tokenizer, dataset: Dataset, columns: tuple[str, ...], args: TrainingArguments) -> list[Row | None]:
     """A dataset as tokens, answers cut at `max_length`, None for a row that is left out; warns of both, by number."""
     max_length = getattr(args, "max_length", None) or tokenizer.model_max_length
-    rows = [encode(tokenizer, *messages) for messages in zip(*(dataset[name] for name in ("prompt", *columns)))]
-    left_out = [not leaves_room(len(row.prompt), max_length) for row in rows]
-    cut = [not out and len(row.prompt) + max(map(len, row.answers)) > max_length for out, row in zip(left_out, rows)]
-    if all(left_out):
+    known = {*REF_LOGPS} <= {*dataset.column_names} and len(columns) == 2
+    refs = zip(*(dataset[name] for name in REF_LOGPS)) if known else [None] * len(dataset)
+    rows: list[Row | None] = []
+    left_out, cut = [], []
+    for i, (ref, *messages) in enumerate(zip(refs, *(dataset[name] for name in ("prompt", *columns)))):
+        row = encode(tokenizer, *messages)
+        room = max_length - len(row.prompt)
+        if fits := leaves_room(len(row.prompt), max_length):
+            cut += [i] if max(map(len, row.answers)) > room else []
+        else:
+            left_out.append(i)
+        rows.append(Row(row.prompt, [answer[:room] for answer in row.answers], ref) if fits else None)
+    if len(left_out) == len(rows):
         raise ValueError(_("no row fits max_length={max_length} tokens; raise it").format(max_length=max_length))
     for found, words in (
         (left_out, _("{count} of {total} rows left out, the first is row {first}: their prompts fill "
@@ -144,15 +139,10 @@ def encode_rows(tokenizer, dataset: Dataset, columns: tuple[str, ...], args: Tra
         (cut, _("{count} of {total} rows have an answer that is cut at max_length={max_length} tokens, the first is "
                 "row {first}; raise max_length to keep them whole")),
     ):  # fmt: skip
-        if any(found):
-            numbers = {"count": sum(found), "total": len(rows), "first": found.index(True), "max_length": max_length}
+        if found:
+            numbers = {"count": len(found), "total": len(rows), "first": found[0], "max_length": max_length}
             warnings.warn(words.format(**numbers), stacklevel=3)
-    known = {*REF_LOGPS} <= {*dataset.column_names} and len(columns) == 2
-    ref_logps = zip(*(dataset[name] for name in REF_LOGPS)) if known else [None] * len(rows)
-    return [
-        None if out else Row(row.prompt, [answer[: max_length - len(row.prompt)] for answer in row.answers], ref)
-        for row, ref, out in zip(rows, ref_logps, left_out)
-    ]
+    return rows
 
 
 def precompute_ref_logps(
@@ -163,14 +153,14 @@ def precompute_ref_logps(
     The columns have TRL's names, `ref_chosen_logps` and `ref_rejected_logps`, in nats; NaN for a row that is left out.
     """
     rows = encode_rows(tokenizer, pairs, ("chosen", "rejected"), args)
-    kept = [row is not None for row in rows]
-    pad, some = tokenizer.pad_token_id or 0, [row for row in rows if row]
-    found = torch.full((len(rows), 2), torch.nan)
+    some, pad = [row for row in rows if row], tokenizer.pad_token_id or 0
     shared = shares_prompts(model, some, pad)
+    found = torch.full((len(rows), 2), torch.nan)
     with torch.autocast(model.device.type, torch.bfloat16 if args.bf16 else torch.float16, args.bf16 or args.fp16):
-        found[torch.tensor(kept)] = row_logps(model, some, pad, args.per_device_train_batch_size, shared)
+        logps = row_logps(model, some, pad, args.per_device_train_batch_size, shared)
+    found[torch.tensor([row is not None for row in rows])] = logps
+    pairs = pairs.remove_columns([name for name in REF_LOGPS if name in pairs.column_names])
     for name, column in zip(REF_LOGPS, found.T.tolist()):
-        pairs = pairs.remove_columns(name) if name in pairs.column_names else pairs
         pairs = pairs.add_column(name, column)
     return pairs
 
@@ -205,45 +195,37 @@ def train(model, tokenizer, rows: list[Row | None], args, peft_config, objective
         fresh = released(model)
         return get_peft_model(fresh, copy.deepcopy(peft_config)) if peft_config else fresh  # PEFT fills a config in
 
-    rows, trained = [row for row in rows if row], policy()
+    trained = policy()
     for module in trained.modules() if not per_token else ():  # as TRL: policy and reference must agree at first
         for name in ("p", "attention_dropout"):
             if isinstance(getattr(module, name, None), float):
                 setattr(module, name, 0.0)
-    shown = [callback() for callback in SHOW_PROGRESS]
-    with first_interrupt() as interrupt:
+    with first_interrupt() as interrupt, ExitStack() as progress:
         trainer = PairTrainer(
-            rows=rows,
-            objective=objective,
-            reference=None if peft_config else reference,
-            per_token=per_token,
-            shared=len(rows[0].answers) == 1 or shares_prompts(reference, rows, tokenizer.pad_token_id or 0),
+            [row for row in rows if row],
+            objective,
+            reference,
+            per_token,
             model=trained,
             args=args,
             processing_class=tokenizer,
-            callbacks=[Guard(interrupt), *shown],
+            callbacks=[Guard(interrupt), *(progress.enter_context(closing(new())) for new in SHOW_PROGRESS)],
         )
         trainer.remove_callback(PrinterCallback)
-        try:
+        with suppress(Complete):
             trainer.train(resume_from_checkpoint=checkpoint_of(args))
-        except Complete:
-            pass
-        finally:
-            for callback in shown:
-                callback.close()
-    tokens = trainer.accelerator.gather(torch.tensor(trainer.tokens, device=args.device)).sum()
-    state, log = trainer.accelerator.get_state_dict(trainer.model_wrapped), trainer.state.log_history
+    tokens = trainer.accelerator.reduce(torch.tensor(trainer.tokens, device=args.device))
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if not all(values.isfinite().all() for values in state.values()):
         raise FloatingPointError(_("the weights are no longer finite; lower the learning rate"))
-    finished = not interrupt.is_set()
-    if not finished:
+    if interrupt.is_set():
         message = _("interrupted after step {step} of {steps}: the model so far and its log are kept")
         if args.save_strategy != "no":
             message += _("; run the cell again with resume_from_checkpoint=True in the settings to go on")
         warnings.warn(message.format(step=trainer.state.global_step, steps=trainer.state.max_steps), stacklevel=3)
     clean = policy()  # the Trainer and accelerate leave marks on the one they trained, which a copy would carry along
     clean.load_state_dict(state)
-    return Run(clean.to(args.device).eval(), log, int(tokens), finished)
+    return Run(clean.to(args.device).eval(), trainer.state.log_history, int(tokens), not interrupt.is_set())
 
 
 def checked(loss: Callable, *arguments) -> torch.Tensor:

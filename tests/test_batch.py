@@ -19,7 +19,7 @@ from transformers import (
 from trl import DPOConfig, DPOTrainer
 
 import course_utils as cu
-from course_utils.batch import Row, SimilarLengths, answer_logps, encode, pack, row_logps, shares_prompts
+from course_utils.batch import Row, SimilarLengths, batch_logps, encode, pack, row_logps, shares_prompts
 
 TINY = {
     "hidden_size": 64,
@@ -185,7 +185,7 @@ def test_gradients_are_those_of_separate_rows(small, rows):
     gradients = []
     for shared in (True, False):
         model = copy.deepcopy(small[0])
-        logps, counts = answer_logps(model, pack(rows, 0, shared))
+        logps, counts = batch_logps(model, pack(rows, 0, shared))
         assert counts.tolist() == [list(map(len, row.answers)) for row in rows]
         (logps[:, 0] - 2 * logps[:, 1]).mean().backward()
         gradients.append([weights.grad for weights in model.parameters()])
