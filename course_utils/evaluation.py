@@ -1,6 +1,5 @@
 """For learners, after trainer.py: let models answer, read the answers side by side, count what the judge prefers."""
 
-import itertools
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -34,14 +33,13 @@ def generate(
     """
     texts = [str(tokenizer.apply_chat_template(p, add_generation_prompt=True, tokenize=False)) for p in prompts]
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # similar lengths together: less padding
+    layout: dict = {"padding": True, "padding_side": "left", "add_special_tokens": False, "return_tensors": "pt"}
     settings: dict = {"do_sample": temperature > 0, "temperature": temperature or 1.0, "max_new_tokens": max_new_tokens}
     settings |= {"top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0}  # whatever the model's own settings are
-    layout: dict = {"padding": True, "padding_side": "left", "add_special_tokens": False, "return_tensors": "pt"}
     answers: dict[int, str] = {}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        while order:
-            rows = order[:batch_size]
+        while rows := order[:batch_size]:
             batch = tokenizer([texts[i] for i in rows], **layout, return_token_type_ids=False).to(model.device)
             try:
                 output = model.generate(**batch, **settings, pad_token_id=tokenizer.pad_token_id)  # type: ignore[operator]
@@ -50,10 +48,9 @@ def generate(
                     raise
                 batch_size = math.ceil(len(rows) / 2)
                 continue
+            written = output[:, batch["input_ids"].shape[1] :]
+            answers |= zip(rows, tokenizer.batch_decode(written, skip_special_tokens=True))
             order = order[batch_size:]
-            answers |= zip(
-                rows, tokenizer.batch_decode(output[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
-            )
     return [answers[i].strip() for i in range(len(texts))]
 
 
@@ -61,27 +58,22 @@ def judge_all(prompts: Sequence[Messages], answers: Sequence[str]) -> list[Verdi
     """The judge's verdict on each answer, in their order; ValueError if there are not as many answers as prompts.
 
     To a prompt out of domain the judge knows no right answer. Such a verdict is not `judged`: it says only that an
-    answer is empty or goes round in circles ("fluent"), which is all that a rule can see.
+    answer is not "fluent": empty, or fewer than half of its runs of three words are new. A warning counts these.
     """
-    questions = [prompt[-1]["content"] for prompt in prompts]
-    unknown = [language_of(question) is None for question in questions]
-    if any(unknown):
-        words = _(
-            "{count} of {total} prompts are not of the bundled world, and the judge knows no other: of those "
-            "answers it sees only whether they are empty or repeat themselves. Read them side by side"
-        )
-        warnings.warn(words.format(count=sum(unknown), total=len(unknown)), stacklevel=2)
-    return [
-        Verdict(("fluent",) if runs_in_circles(answer) else (), judged=False) if strange else judge(question, answer)
-        for question, answer, strange in zip(questions, answers, unknown, strict=True)
-    ]
-
-
-def runs_in_circles(text: str) -> bool:
-    """Whether a text is empty, or fewer than half of its runs of three words are new."""
-    words = text.split()
-    runs = list(zip(words, words[1:], words[2:]))
-    return not words or 2 * len(set(runs)) < len(runs)
+    verdicts = []
+    for prompt, answer in zip(prompts, answers, strict=True):
+        if language_of(question := prompt[-1]["content"]):
+            verdicts.append(judge(question, answer))
+        else:
+            said = answer.split()
+            runs = [*zip(said, said[1:], said[2:])]
+            fluent = said and 2 * len({*runs}) >= len(runs)
+            verdicts.append(Verdict(() if fluent else ("fluent",), judged=False))
+    words = _("{count} of {total} prompts are not of the bundled world, and the judge knows no other: of those "
+              "answers it sees only whether they are empty or repeat themselves. Read them side by side")  # fmt: skip
+    if unknown := sum(not verdict.judged for verdict in verdicts):
+        warnings.warn(words.format(count=unknown, total=len(verdicts)), stacklevel=2)
+    return verdicts
 
 
 def share(verdicts: Sequence[Verdict], test: Callable[[Verdict], bool] | None = None) -> float:
@@ -95,15 +87,18 @@ def score_table(prompts: Sequence[Messages], verdicts: dict[str, Sequence[Verdic
     """Percentages, a column a model: preferred, fluent, by language, each broken rule. ValueError if verdicts lack."""
     langs = [language_of(prompt[-1]["content"]) for prompt in prompts]
     known = sorted({lang for lang in langs if lang})
+
+    def row(test: Callable | None, asked: str = "") -> list[float]:  # asked: the prompts' language, "" for all
+        kept = [[v for v, lang in zip(each, langs, strict=True) if asked in ("", lang)] for each in verdicts.values()]
+        return [share(those, test) for those in kept]
+
     tests: dict[str, Callable | None] = {_("preferred"): None, _("fluent"): lambda v: v.fluent}
-    columns = [(what, "", test) for what, test in tests.items()]
-    columns += [(f"{what}, {lang}", lang, test) for what, test in tests.items() for lang in known]
-    columns += [(fault_text(r), "", lambda v, r=r: r in v.broken) for r in RULES if known or r == "fluent"]
-    columns += [(_("not judged"), "", lambda v: not v.judged)] if None in langs else []
-    table: dict[str, dict] = {name: {} for name in verdicts}
-    for (name, row), (what, lang, test) in itertools.product(verdicts.items(), columns):
-        table[name][what] = share([v for v, its in zip(row, langs, strict=True) if lang in ("", its)], test)
-    return (100 * pd.DataFrame(table)).round(1).rename_axis(columns=_("share of answers, %"))
+    table = {what: row(test) for what, test in tests.items()}
+    table |= {f"{what}, {lang}": row(test, lang) for what, test in tests.items() for lang in known}
+    table |= {fault_text(r): row(lambda v, r=r: r in v.broken) for r in RULES if known or r == "fluent"}
+    table |= {_("not judged"): row(lambda v: not v.judged)} if None in langs else {}
+    percentages = 100 * pd.DataFrame.from_dict(table, orient="index", columns=[*verdicts])
+    return percentages.round(1).rename_axis(columns=_("share of answers, %"))
 
 
 def answer_logps(
