@@ -1,14 +1,13 @@
 """For the learner who has read losses.py: from messages to a batch, and from a batch to log-probabilities.
 
-A batch holds each prompt once, with both of its answers behind it, and the model reads all of it in one pass: the same
-numbers as with two padded rows, in half the time.
+A batch holds each prompt once, with both of its answers behind it: the numbers of two padded rows in half the time.
 """
 
 import inspect
 import math
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -89,12 +88,10 @@ def batch_logps(model: torch.nn.Module, batch: dict[str, torch.Tensor], answers:
         sees = ((segments[:, None] == 0) | (segments[:, None] == segments[:, :, None])).tril()
         inputs["attention_mask"] = torch.zeros(sees.shape, device=sees.device).masked_fill(~sees, -math.inf)[:, None]
     width = labels.shape[1] - int((labels != -100).any(dim=0).int().argmax())  # of the columns that hold answers
-    more = {"position_ids": batch["position_ids"], "logits_to_keep": width}  # not every model takes them
     inner = extract_model_from_parallel(model)
-    taken = inspect.signature(
-        type(inner.get_base_model() if isinstance(inner, PeftModel) else inner).forward
-    ).parameters
-    inputs |= {name: value for name, value in more.items() if name in taken}
+    inner = inner.get_base_model() if isinstance(inner, PeftModel) else inner
+    more = {"position_ids": batch["position_ids"], "logits_to_keep": width}  # which not every model takes
+    inputs |= {name: more[name] for name in inspect.signature(type(inner).forward).parameters if name in more}
     logits, labels, segments = model(**inputs).logits[:, -width:], labels[:, -width:], segments[:, -width:]
     logps = -F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape)
     mine = torch.stack([segments == answer for answer in range(1, 1 + side_by_side)])  # (side by side, rows, width)
@@ -146,27 +143,24 @@ def shares_prompts(model: PreTrainedModel, rows: list[Row], pad_token_id: int) -
     rounding = 2e-4 if model.dtype == torch.float32 else 5e-2  # nats a token, some 100 times what rounding does
     tolerance = rounding * torch.tensor([[len(answer) for answer in row.answers] for row in probe])
     for shared in (True, False):
-        try:
-            found = row_logps(model, probe, pad_token_id, shared=shared)
-        except (TypeError, ValueError, RuntimeError, IndexError):  # it takes no such mask
-            continue
-        if ((found - expected).abs() > tolerance).any():  # NaN is found in training
-            continue
-        if not shared:
-            words = _(
-                "{model} cannot share a prompt between two answers; each gets a row of its own, which takes longer."
-            )
-            print(words.format(model=type(model).__name__))
-        return shared
-    words = _("{model}: padding changes what it says of an answer, so it cannot be trained in batches here")
-    raise ValueError(words.format(model=type(model).__name__))
+        with suppress(TypeError, ValueError, RuntimeError, IndexError):  # it takes no such mask
+            gap = (row_logps(model, probe, pad_token_id, shared=shared) - expected).abs()
+            if not (gap > tolerance).any():  # NaN is found in training
+                break
+    else:
+        words = _("{model}: padding changes what it says of an answer, so it cannot be trained in batches here")
+        raise ValueError(words.format(model=type(model).__name__))
+    if not shared:
+        words = _("{model} cannot share a prompt between two answers; each gets a row of its own, which takes longer.")
+        print(words.format(model=type(model).__name__))
+    return shared
 
 
 class SimilarLengths(Sampler):
     """The order of "group_by_length": batches at random, new in each epoch, rows of similar length in each batch.
 
-    Less padding makes a step a third faster. (The library's own order goes from long to short every 50 batches, and the
-    curves with it.)
+    Less padding makes a step a third faster. The library's own order falls in length every 50 batches, and the curves
+    with it.
     """
 
     def __init__(self, lengths: list[int], batch_size: int, seed: int):
@@ -181,8 +175,9 @@ class SimilarLengths(Sampler):
     def __iter__(self) -> Iterator[int]:
         rng = random.Random(f"{self.seed} {self.epoch}")
         order = rng.sample(range(len(self)), len(self))
-        for start in range(0, len(order), chunk := 50 * self.batch_size):
-            order[start : start + chunk] = sorted(order[start : start + chunk], key=self.lengths.__getitem__)
+        for start in range(0, len(order), 50 * self.batch_size):
+            some = slice(start, start + 50 * self.batch_size)
+            order[some] = sorted(order[some], key=self.lengths.__getitem__)
         batches = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
         short = [batches.pop()] if len(order) % self.batch_size else []  # last, or it would shift all that follow
         return (i for batch in rng.sample(batches, len(batches)) + short for i in batch)

@@ -64,11 +64,11 @@ def judge_all(prompts: Sequence[Messages], answers: Sequence[str]) -> list[Verdi
     for prompt, answer in zip(prompts, answers, strict=True):
         if language_of(question := prompt[-1]["content"]):
             verdicts.append(judge(question, answer))
-        else:
-            said = answer.split()
-            runs = [*zip(said, said[1:], said[2:])]
-            fluent = said and 2 * len({*runs}) >= len(runs)
-            verdicts.append(Verdict(() if fluent else ("fluent",), judged=False))
+            continue
+        said = answer.split()
+        runs = [*zip(said, said[1:], said[2:])]
+        fluent = said and 2 * len({*runs}) >= len(runs)
+        verdicts.append(Verdict(() if fluent else ("fluent",), judged=False))
     words = _("{count} of {total} prompts are not of the bundled world, and the judge knows no other: of those "
               "answers it sees only whether they are empty or repeat themselves. Read them side by side")  # fmt: skip
     if unknown := sum(not verdict.judged for verdict in verdicts):
@@ -114,8 +114,8 @@ def reward_accuracy(
 ) -> float:
     """The share of pairs, 0..1, whose chosen answer `model` has raised above the rejected one, against `reference`.
 
-    pairs: columns `prompt`, `chosen`, `rejected`. On held-out ones it is what papers report as reward accuracy, and TRL
-    logs of each batch as `rewards/accuracies`. One half is chance. It says nothing of what the model writes.
+    pairs: columns `prompt`, `chosen`, `rejected`. Papers report it of held-out ones; TRL logs it of each batch, as
+    `rewards/accuracies`. One half is chance. It says nothing of what the model writes.
     """
     sides = pairs["chosen"], pairs["rejected"]
     now, was = ([answer_logps(one, tokenizer, pairs["prompt"], side) for side in sides] for one in (model, reference))

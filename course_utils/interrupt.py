@@ -28,11 +28,8 @@ class Guard(TrainerCallback):
         for name, value in logs.items():
             skipped = args.fp16 and name == "grad_norm"  # fp16's loss scaler leaves such a step out, and scales less
             if not math.isfinite(value) and not skipped:
-                raise FloatingPointError(
-                    _("step {step}: {name} is {value}; lower the learning rate or look at the last rows").format(
-                        step=state.global_step, name=name, value=value
-                    )
-                )
+                words = _("step {step}: {name} is {value}; lower the learning rate or look at the last rows")
+                raise FloatingPointError(words.format(step=state.global_step, name=name, value=value))
 
     def on_step_end(self, args, state, control, **kwargs):
         asked = torch.tensor(float(self.interrupt.is_set()), device=args.device)

@@ -103,9 +103,8 @@ def orpo_loss(nll: Tensor, chosen_mean_logps: Tensor, rejected_mean_logps: Tenso
 def optimal_policy(ref_probs: Tensor, rewards: Tensor, beta: float) -> Tensor:
     """The policy that earns the most reward less β times its KL: π_ref · exp(r / β) / Z, eq. 4 of arXiv:2305.18290.
 
-    For one prompt whose answers can all be listed. ref_probs: (answers,), above 0, summing to 1; rewards: (answers,),
-    in nats. Returns (answers,), probabilities: those of `ref_probs` as beta grows, all on the answer with the highest
-    reward as it goes to 0. ValueError unless beta > 0.
+    For one prompt whose answers can all be listed: (answers,) each, probabilities above 0 and rewards in nats. Returns
+    probabilities: `ref_probs` as beta grows, all on the highest reward as it goes to 0. ValueError unless beta > 0.
 
     >>> optimal_policy(torch.tensor([0.5, 0.5]), torch.tensor([1.0, 0.0]), beta=1.0)  # odds of e to 1
     tensor([0.7311, 0.2689])

@@ -1,8 +1,4 @@
-"""For the learner who has read losses.py and batch.py: one trainer for SFT, DPO and ORPO, on Hugging Face's `Trainer`.
-
-The loss is an argument: one of losses.py, or your own. What is not written here, from the optimizer to several GPUs,
-is the library's.
-"""
+"""For learners, after losses.py and batch.py: Hugging Face's `Trainer` for SFT, DPO, ORPO, or a loss of your own."""
 
 import copy
 import warnings
@@ -22,24 +18,18 @@ from .i18n import _
 from .interrupt import Complete, Guard, checkpoint_of, first_interrupt
 from .losses import dpo_loss, log_odds_ratio, orpo_loss
 
-#: What makes a callback, with a `close`, that shows the progress of a training; each training makes its own.
-SHOW_PROGRESS: list[Callable] = []
-#: TRL's names for the log-probabilities of a pair's answers under the reference.
-REF_LOGPS = ("ref_chosen_logps", "ref_rejected_logps")
+SHOW_PROGRESS: list[Callable] = []  # each training makes its own of these callbacks, and calls their `close`
+REF_LOGPS = ("ref_chosen_logps", "ref_rejected_logps")  # TRL's names for what the reference says of a pair
 
 
 @dataclass
 class Run:
-    """What a training leaves.
+    """What a training leaves."""
 
-    model: the trained one. log: a dict for each logged step, with TRL's names. tokens: how many the model read, forward
-    and backward, since it was last started, padding not counted. finished: False if it was interrupted.
-    """
-
-    model: PreTrainedModel
-    log: list[dict]
-    tokens: int
-    finished: bool
+    model: PreTrainedModel  # the trained one
+    log: list[dict]  # for each logged step, with TRL's names
+    tokens: int  # that the model read, forward and backward, since it was last started; padding does not count
+    finished: bool  # or interrupted
 
 
 class PairTrainer(Trainer):
@@ -47,8 +37,7 @@ class PairTrainer(Trainer):
 
     objective: from `logps` and `counts` of `batch_logps` and a function that gives the reference's log-probabilities,
         to `(losses, shown)`: one loss a prompt, and what to log, by name, one number a prompt each.
-    reference: the frozen model that the policy starts from and is compared with.
-    per_token: whether losses are summed over tokens, to be divided by their number (SFT), or are means already.
+    reference: the model that the policy starts from. per_token: losses are divided by the number of tokens (SFT).
     """
 
     collate = staticmethod(pack)
@@ -64,9 +53,8 @@ class PairTrainer(Trainer):
     def _get_train_sampler(self, train_dataset=None):
         if self.args.train_sampling_strategy != "group_by_length":
             return super()._get_train_sampler(train_dataset)
-        lengths = [len(row) for row in self.train_dataset]
         step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        return SimilarLengths(lengths, step, self.args.seed)
+        return SimilarLengths([len(row) for row in self.train_dataset], step, self.args.seed)
 
     def reference_logps(self, batch: dict[str, torch.Tensor], logps: torch.Tensor) -> torch.Tensor:
         """Those of the reference, (prompts, 2). ValueError if the policy does not start from it."""
@@ -75,12 +63,10 @@ class PairTrainer(Trainer):
                 ref, _counts = batch_logps(self.reference, batch)
         gap, rounding = (logps - ref).abs(), 1e-4 if self.accelerator.mixed_precision == "no" else 2e-2
         if self.state.global_step == 0 and (gap > rounding * (1 + ref.abs())).any():
-            raise ValueError(
-                _(
-                    "before the first step policy and reference differ by up to {gap:.3g} nats, and must be one model: "
-                    "leave out the columns {columns} of another reference, or an adapter that does not start at zero"
-                ).format(gap=gap.max().item(), columns=", ".join(REF_LOGPS))
-            )
+            words = _("before the first step policy and reference differ by up to {gap:.3g} nats, and must be one "
+                      "model: leave out the columns {columns} of another reference, or an adapter that does not start "
+                      "at zero")  # fmt: skip
+            raise ValueError(words.format(gap=gap.max().item(), columns=", ".join(REF_LOGPS)))
         return ref
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -108,12 +94,9 @@ def check_args(args: TrainingArguments, **at_the_call: float) -> None:
     for name in {field.name for field in fields(args) if field.init} - {*plain, "max_length", "dataset_num_proc"}:
         said, meant = getattr(args, name), at_the_call.get(name, getattr(usual, name))
         if said not in (meant, getattr(usual, name)):
-            raise ValueError(
-                _(
-                    "{config} has {name}={said}, where this trainer has {meant}; give β and λ at the call alone, and "
-                    "for other settings of TRL's take TRL's own trainer"
-                ).format(config=type(args).__name__, name=name, said=said, meant=meant)
-            )
+            words = _("{config} has {name}={said}, where this trainer has {meant}; give β and λ at the call alone, and "
+                      "for other settings of TRL's take TRL's own trainer")  # fmt: skip
+            raise ValueError(words.format(config=type(args).__name__, name=name, said=said, meant=meant))
 
 
 def encode_rows(tokenizer, dataset: Dataset, columns: tuple[str, ...], args: TrainingArguments) -> list[Row | None]:
@@ -121,16 +104,16 @@ def encode_rows(tokenizer, dataset: Dataset, columns: tuple[str, ...], args: Tra
     max_length = getattr(args, "max_length", None) or tokenizer.model_max_length
     known = {*REF_LOGPS} <= {*dataset.column_names} and len(columns) == 2
     refs = zip(*(dataset[name] for name in REF_LOGPS)) if known else [None] * len(dataset)
-    rows: list[Row | None] = []
-    left_out, cut = [], []
+    rows, left_out, cut = [], [], []
     for i, (ref, *messages) in enumerate(zip(refs, *(dataset[name] for name in ("prompt", *columns)))):
         row = encode(tokenizer, *messages)
         room = max_length - len(row.prompt)
-        if fits := leaves_room(len(row.prompt), max_length):
-            cut += [i] if max(map(len, row.answers)) > room else []
-        else:
-            left_out.append(i)
+        fits = leaves_room(len(row.prompt), max_length)
         rows.append(Row(row.prompt, [answer[:room] for answer in row.answers], ref) if fits else None)
+        if not fits:
+            left_out.append(i)
+        elif max(map(len, row.answers)) > room:
+            cut.append(i)
     if len(left_out) == len(rows):
         raise ValueError(_("no row fits max_length={max_length} tokens; raise it").format(max_length=max_length))
     for found, words in (
@@ -177,12 +160,10 @@ def released(model: PreTrainedModel) -> PreTrainedModel:
 def train(model, tokenizer, rows: list[Row | None], args, peft_config, objective, per_token=False) -> Run:
     """Train a copy of `model`, which is also the reference, and leave `model` as it was."""
     if peft_config is None and model.dtype != torch.float32:
-        raise ValueError(
-            _(
-                "the weights are in {dtype}, where small steps round away; load the model in float32, as "
-                "cu.load_model does, and leave the precision of the computation to bf16 or fp16 in the settings"
-            ).format(dtype=str(model.dtype).removeprefix("torch."))
-        )
+        words = _("the weights are in {dtype}, where small steps round away; load the model in float32, as "
+                  "cu.load_model does, and leave the precision of the computation to bf16 or fp16 in the "
+                  "settings")  # fmt: skip
+        raise ValueError(words.format(dtype=str(model.dtype).removeprefix("torch.")))
     args = copy.copy(args)
     args.logging_nan_inf_filter = False  # a NaN is an error, never a 0.0
     args.disable_tqdm = True  # SHOW_PROGRESS draws
@@ -201,20 +182,13 @@ def train(model, tokenizer, rows: list[Row | None], args, peft_config, objective
             if isinstance(getattr(module, name, None), float):
                 setattr(module, name, 0.0)
     with first_interrupt() as interrupt, ExitStack() as progress:
-        trainer = PairTrainer(
-            [row for row in rows if row],
-            objective,
-            reference,
-            per_token,
-            model=trained,
-            args=args,
-            processing_class=tokenizer,
-            callbacks=[Guard(interrupt), *(progress.enter_context(closing(new())) for new in SHOW_PROGRESS)],
-        )
+        shown = [progress.enter_context(closing(callback())) for callback in SHOW_PROGRESS]
+        settings = {"args": args, "processing_class": tokenizer, "callbacks": [Guard(interrupt), *shown]}
+        trainer = PairTrainer([row for row in rows if row], objective, reference, per_token, model=trained, **settings)
         trainer.remove_callback(PrinterCallback)
         with suppress(Complete):
             trainer.train(resume_from_checkpoint=checkpoint_of(args))
-    tokens = trainer.accelerator.reduce(torch.tensor(trainer.tokens, device=args.device))
+    tokens = int(trainer.accelerator.reduce(torch.tensor(trainer.tokens, device=args.device)))
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if not all(values.isfinite().all() for values in state.values()):
         raise FloatingPointError(_("the weights are no longer finite; lower the learning rate"))
@@ -225,7 +199,7 @@ def train(model, tokenizer, rows: list[Row | None], args, peft_config, objective
         warnings.warn(message.format(step=trainer.state.global_step, steps=trainer.state.max_steps), stacklevel=3)
     clean = policy()  # the Trainer and accelerate leave marks on the one they trained, which a copy would carry along
     clean.load_state_dict(state)
-    return Run(clean.to(args.device).eval(), trainer.state.log_history, int(tokens), not interrupt.is_set())
+    return Run(clean.to(args.device).eval(), trainer.state.log_history, tokens, not interrupt.is_set())
 
 
 def checked(loss: Callable, *arguments) -> torch.Tensor:
@@ -234,24 +208,18 @@ def checked(loss: Callable, *arguments) -> torch.Tensor:
     got = tuple(losses.shape) if isinstance(losses, torch.Tensor) else type(losses).__name__
     name = getattr(loss, "__name__", "loss")
     if got != expected:
-        words = _(
-            "{name} returned {got}; expected a tensor of shape {expected}, one loss a pair, of which the trainer takes "
-            "the mean"
-        )
+        words = _("{name} returned {got}; expected a tensor of shape {expected}, one loss a pair, of which the "
+                  "trainer takes the mean")  # fmt: skip
         raise ValueError(words.format(name=name, got=got, expected=expected))
     if arguments[0].requires_grad and not losses.requires_grad:
-        words = _(
-            "{name} returned numbers without a gradient; compute them from its arguments with torch alone, without "
-            ".detach(), .item(), .tolist() or NumPy"
-        )
+        words = _("{name} returned numbers without a gradient; compute them from its arguments with torch alone, "
+                  "without .detach(), .item(), .tolist() or NumPy")  # fmt: skip
         raise ValueError(words.format(name=name))
     if not losses.isfinite().all():
         pair = int(losses.isfinite().logical_not().nonzero()[0])
         given = ", ".join(f"{one[pair].item() if isinstance(one, torch.Tensor) else one:.4g}" for one in arguments)
-        words = _(
-            "{name} returned {value} for the pair ({given}); where these are finite, fix the formula, and where they "
-            "are not, lower the learning rate"
-        )
+        words = _("{name} returned {value} for the pair ({given}); where these are finite, fix the formula, and "
+                  "where they are not, lower the learning rate")  # fmt: skip
         raise FloatingPointError(words.format(name=name, value=losses[pair].item(), given=given))
     return losses
 
@@ -278,15 +246,13 @@ def train_sft(
 ) -> Run:
     """Supervised fine-tuning: raise the log-probability of the demonstrated answers.
 
-    demonstrations: columns `prompt` and `completion`, lists of messages. The loss is the mean NLL of the completions'
-    tokens, in nats. An adapter is merged into its model in the end, so that the next stage can start from it with
-    another. args: any `TrainingArguments`; rows longer than `tokenizer.model_max_length` are cut.
+    demonstrations: columns `prompt` and `completion`, lists of messages. args, peft_config: as for `train_dpo`, but the
+    adapter is merged in the end, so that the next stage can start from the model with another. The loss is the mean
+    NLL of the completions' tokens, in nats.
     """
     check_args(args)
     rows = encode_rows(tokenizer, demonstrations, ("completion",), args)
-    run = train(
-        model, tokenizer, rows, args, peft_config, lambda logps, _counts, _ref: (-logps[:, 0], {}), per_token=True
-    )
+    run = train(model, tokenizer, rows, args, peft_config, lambda logps, *_others: (-logps[:, 0], {}), per_token=True)
     if peft_config:
         run.model = run.model.merge_and_unload().requires_grad_(True)  # PEFT leaves it frozen
     return run
@@ -305,12 +271,11 @@ def train_dpo(
 
     pairs: columns `prompt`, `chosen`, `rejected`, lists of messages, from `load_preferences`. With the columns that
         `precompute_ref_logps` adds, the reference is not read again.
-    args: any `TrainingArguments`. Answers are cut at `tokenizer.model_max_length` tokens, prompt included, or at the
-        `max_length` of a TRL config; rows whose prompt alone is as long are left out, with a warning.
+    args: any `TrainingArguments`. Prompt and answer are cut at `tokenizer.model_max_length` tokens, or the `max_length`
+        of a TRL config; rows whose prompt alone is as long are left out, with a warning.
     loss: called with `(policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps, beta)`, the
         first four (pairs,), summed over tokens, in nats; returns (pairs,). `dpo_loss`, or your own.
     peft_config: an adapter to train in place of all weights; the reference is then the model without it.
-
     The log has TRL's names. At the first step every margin is 0, so the loss is ln 2 with `dpo_loss`.
     """
     check_args(args, beta=beta)
@@ -337,9 +302,8 @@ def train_orpo(
     pairs, args, peft_config: as for `train_dpo`. lam: the weight λ of the paper, which TRL calls `beta`.
     loss: called with `(nll, chosen_mean_logps, rejected_mean_logps, lam)`, the first three (pairs,), in nats a token;
         returns (pairs,). `orpo_loss`, or your own.
-
-    The log has TRL's names: `nll_loss`; `log_odds_chosen`, the log odds ratio, and `log_odds_ratio`, the log σ of it;
-    `rewards/*` and `logps/*` from *mean* log-probabilities, so that margins are far smaller than DPO's.
+    The log has TRL's names: `log_odds_chosen` is the log odds ratio, `log_odds_ratio` the log σ of it; `rewards/*` and
+    `logps/*` are from *mean* log-probabilities, so that margins are far smaller than DPO's.
     """
     check_args(args, beta=lam)
     rows = encode_rows(tokenizer, pairs, ("chosen", "rejected"), args)
