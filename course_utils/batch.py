@@ -39,7 +39,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: list[dict], *answers: lis
     asked = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False)
     whole = [tokenizer.apply_chat_template(prompt + answer, return_dict=False) for answer in answers]
     start = len([*takewhile(lambda tokens: len({*tokens}) == 1, zip(asked, *whole))])
-    return Row(asked[:start], [ids[start:] for ids in whole])
+    return Row(asked[:start], [ids[start:] for ids in whole])  # type: ignore[arg-type, misc]
 
 
 def leaves_room(prompt_tokens: int, max_length: int) -> bool:

@@ -65,5 +65,5 @@ def checkpoint_of(args: TrainingArguments) -> str | None:
     """Where to go on: the checkpoint that the settings name, with True the last whole one in `output_dir`, if any."""
     if str(args.resume_from_checkpoint).lower() != "true":  # a word, when it comes from a command line
         return args.resume_from_checkpoint
-    whole = [file.parent for file in Path(args.output_dir).glob("checkpoint-*/trainer_state.json")]  # written last
+    whole = [file.parent for file in Path(str(args.output_dir)).glob("checkpoint-*/trainer_state.json")]  # written last
     return str(max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]))) if whole else None

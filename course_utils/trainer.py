@@ -43,9 +43,10 @@ class PairTrainer(Trainer):
     collate = staticmethod(pack)
 
     def __init__(self, rows: list[Row], objective: Callable, reference: PreTrainedModel, per_token: bool, **settings):
-        self.objective, self.reference, self.answers = objective, reference, len(rows[0].answers)
+        self.objective: Callable = objective
+        self.reference, self.answers, self.tokens = reference, len(rows[0].answers), 0
         self.shown: dict[str, list[float]] = defaultdict(list)
-        self.tokens, pad = 0, settings["processing_class"].pad_token_id or 0
+        pad = settings["processing_class"].pad_token_id or 0
         shared = self.answers == 1 or shares_prompts(reference, rows, pad)
         super().__init__(train_dataset=rows, data_collator=lambda some: self.collate(some, pad, shared), **settings)
         self.model_accepts_loss_kwargs = per_token  # then the Trainer counts the labels of a step
@@ -160,10 +161,9 @@ def released(model: PreTrainedModel) -> PreTrainedModel:
 def train(model, tokenizer, rows: list[Row | None], args, peft_config, objective, per_token=False) -> Run:
     """Train a copy of `model`, which is also the reference, and leave `model` as it was."""
     if peft_config is None and model.dtype != torch.float32:
-        words = _("the weights are in {dtype}, where small steps round away; load the model in float32, as "
-                  "cu.load_model does, and leave the precision of the computation to bf16 or fp16 in the "
-                  "settings")  # fmt: skip
-        raise ValueError(words.format(dtype=str(model.dtype).removeprefix("torch.")))
+        why = _("the weights are in {dtype}, where small steps round away; load the model in float32, as cu.load_model "
+                "does, and leave the precision of the computation to bf16 or fp16 in the settings")  # fmt: skip
+        raise ValueError(why.format(dtype=str(model.dtype).removeprefix("torch.")))
     args = copy.copy(args)
     args.logging_nan_inf_filter = False  # a NaN is an error, never a 0.0
     args.disable_tqdm = True  # SHOW_PROGRESS draws
@@ -254,7 +254,7 @@ def train_sft(
     rows = encode_rows(tokenizer, demonstrations, ("completion",), args)
     run = train(model, tokenizer, rows, args, peft_config, lambda logps, *_others: (-logps[:, 0], {}), per_token=True)
     if peft_config:
-        run.model = run.model.merge_and_unload().requires_grad_(True)  # PEFT leaves it frozen
+        run.model = run.model.merge_and_unload().requires_grad_(True)  # type: ignore[operator]  # PEFT leaves it frozen
     return run
 
 

@@ -209,6 +209,13 @@ def test_an_adapter_that_does_not_start_at_zero_is_refused(small, few, make_args
         cu.train_dpo(*small, few, make_args(), peft_config=adapter)
 
 
+def test_an_adapter_that_takes_its_start_out_of_the_weights_has_the_given_model_as_reference(small, few, make_args):
+    """PiSSA's: the weights under it are what is left, and no reference."""
+    adapter = LoraConfig(r=4, target_modules="all-linear", init_lora_weights="pissa")
+    run = cu.train_dpo(*small, few, make_args(max_steps=1), peft_config=adapter)
+    assert run.log[0]["loss"] == pytest.approx(math.log(2), abs=1e-4)
+
+
 def test_columns_of_the_reference_are_log_probabilities_and_nan_for_a_row_left_out(small, few, make_args):
     rows = [few[0], few[1] | {"prompt": [{"role": "user", "content": "How long? " * 300}]}, few[2]]
     with pytest.warns(UserWarning, match="1 of 3 rows left out, the first is row 1"):
