@@ -40,9 +40,14 @@ def _catalogue(lang: str) -> gettext.NullTranslations:
         return gettext.GNUTranslations(file)
 
 
+def translate(lang: str, message: str) -> str:
+    """`message` in a language of the course; English where there is no translation."""
+    return _catalogue(lang).gettext(message)
+
+
 def _(message: str) -> str:
-    """`message` in the learner's language; English where there is no translation."""
-    return _catalogue(_language).gettext(message)
+    """`message` in the learner's language."""
+    return translate(_language, message)
 
 
 def format_thousands(number: int) -> str:

@@ -30,6 +30,7 @@ class Run:
     log: list[dict]  # for each logged step, with TRL's names
     tokens: int  # that the model read, forward and backward, since it was last started; padding does not count
     finished: bool  # or interrupted
+    data: Dataset  # that it was trained on
 
 
 class PairTrainer(Trainer):
@@ -158,7 +159,9 @@ def released(model: PreTrainedModel) -> PreTrainedModel:
     return fresh
 
 
-def train(model, tokenizer, rows: list[Row | None], args, peft_config, objective, per_token=False) -> Run:
+def train(
+    model, tokenizer, data: Dataset, rows: list[Row | None], args, peft_config, objective, per_token=False
+) -> Run:
     """Train a copy of `model`, which is also the reference, and leave `model` as it was."""
     if peft_config is None and model.dtype != torch.float32:
         why = _("the weights are in {dtype}, where small steps round away; load the model in float32, as cu.load_model "
@@ -199,7 +202,7 @@ def train(model, tokenizer, rows: list[Row | None], args, peft_config, objective
         warnings.warn(message.format(step=trainer.state.global_step, steps=trainer.state.max_steps), stacklevel=3)
     clean = policy()  # the Trainer and accelerate leave marks on the one they trained, which a copy would carry along
     clean.load_state_dict(state)
-    return Run(clean.to(args.device).eval(), trainer.state.log_history, tokens, not interrupt.is_set())
+    return Run(clean.to(args.device).eval(), trainer.state.log_history, tokens, not interrupt.is_set(), data)
 
 
 def checked(loss: Callable, *arguments) -> torch.Tensor:
@@ -252,7 +255,7 @@ def train_sft(
     """
     check_args(args)
     rows = encode_rows(tokenizer, demonstrations, ("completion",), args)
-    run = train(model, tokenizer, rows, args, peft_config, lambda logps, *_others: (-logps[:, 0], {}), per_token=True)
+    run = train(model, tokenizer, demonstrations, rows, args, peft_config, lambda logps, *_: (-logps[:, 0], {}), True)
     if peft_config:
         run.model = run.model.merge_and_unload().requires_grad_(True)  # type: ignore[operator]  # PEFT leaves it frozen
     return run
@@ -285,7 +288,7 @@ def train_dpo(
         ref = reference()
         return checked(loss, *logps.T, *ref.T, beta), rewards(beta * (logps.detach() - ref), logps)
 
-    return train(model, tokenizer, rows, args, peft_config, objective)
+    return train(model, tokenizer, pairs, rows, args, peft_config, objective)
 
 
 def train_orpo(
@@ -314,4 +317,4 @@ def train_orpo(
         terms = {"nll_loss": nll, "log_odds_chosen": odds, "log_odds_ratio": F.logsigmoid(odds)}
         return checked(loss, nll, *means.T, lam), rewards(lam * means.detach(), means) | terms
 
-    return train(model, tokenizer, rows, args, peft_config, objective)
+    return train(model, tokenizer, pairs, rows, args, peft_config, objective)

@@ -17,6 +17,7 @@ LESSONS = (
         "dpo.diagnose_run": "dog",
         "dpo.own_dataset": "dog",
         "dpo.scale_up": "lion",
+        "dpo.change_one": "turtle",
     },
     {
         "orpo.log_odds": "turtle",
@@ -25,6 +26,7 @@ LESSONS = (
         "orpo.loss": "turtle",
         "orpo.loss_weights": "dog",
         "orpo.versus_dpo": "lion",
+        "orpo.change_one": "turtle",
     },
 )
 #: The bit of each exercise in a code: 16 a lesson.

@@ -10,11 +10,18 @@ import dis
 import html
 import inspect
 import itertools
+import math
+import numbers
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import torch
+from IPython import get_ipython
+from IPython.display import display
 
 from ..i18n import _, language
 from .codes import TIERS, tier_of
@@ -52,6 +59,9 @@ class Result(Shown):
     outcome: str = "todo"
     diagnosis: str | None = None
 
+    def _ipython_display_(self) -> None:
+        """As a cell's last value it shows nothing more: `check` has shown it."""
+
     def _repr_html_(self) -> str:
         return super()._repr_html_().replace("<div ", "<div role='status' ", 1)
 
@@ -60,8 +70,9 @@ class Result(Shown):
 class Mistake:
     """A slip that people make: its key, and what to think about (looked up when shown).
 
-    wrong takes the place of the right function; before changes its arguments, after its result: these go together with
-    any other slip. remark: it does not stand in the way, for another exercise is about it.
+    Of a function: wrong takes the place of the right one; before changes its arguments, after its result, and these go
+    together with any other slip. remark: it does not stand in the way, for another exercise is about it.
+    Of data: holds says whether the answer, as its exercise reads it, is free of the mistake.
     """
 
     key: str
@@ -70,6 +81,7 @@ class Mistake:
     before: Callable | None = None
     after: Callable | None = None
     remark: bool = False
+    holds: Callable[[Any], bool] | None = None
 
 
 def compose(right: Callable, *slips: Mistake) -> Callable:
@@ -132,7 +144,12 @@ class Exercise:
         if self.printed:
             text += " " + _("What it printed on the first example:")
             code = "\n\n".join(filter(None, (code, self.printed)))
-        return Result(f"{SIGNS[outcome]} {self.title(words)}", text, code, outcome=outcome, diagnosis=key)
+        result = Result(f"{SIGNS[outcome]} {self.title(words)}", text, code, outcome=outcome, diagnosis=key)
+        if get_ipython():
+            display(
+                {"text/plain": repr(result), "text/html": result._repr_html_()}, raw=True
+            )  # wherever in a cell it is asked for
+        return result
 
     def mistake(self, key: str) -> CheckFailed:
         """The mistake of a key, in its own words."""
@@ -279,3 +296,36 @@ class FunctionExercise(Exercise):
                     "The numbers are right, but the gradient is not: something is detached, rounded or infinite on the way."
                 )
                 raise CheckFailed("fail", "wrong_gradient", words)
+
+
+@dataclass(repr=False)
+class DataExercise(Exercise):
+    """An exercise whose answer is data. read brings it into names; `done` is said when every mistake's `holds` is true.
+
+    An answer that read cannot take makes the first mistake. Words in brackets in the messages are names that read gives.
+    """
+
+    read: Callable[[Any], SimpleNamespace] = field(kw_only=True)
+    done: str = field(kw_only=True)
+
+    def diagnose(self, answer) -> str:
+        if answer is None or answer is Ellipsis or (isinstance(answer, list | dict | tuple) and not answer):
+            raise todo()
+        try:
+            given = self.read(answer)
+        except (TypeError, ValueError, LookupError, AttributeError):
+            raise self.mistake(self.mistakes[0].key) from None
+        for mistake in self.mistakes:
+            try:
+                holds = mistake.holds is None or mistake.holds(given)
+            except (TypeError, ValueError, LookupError, AttributeError):
+                holds = False
+            if not holds:
+                raise CheckFailed("fail", mistake.key, _(mistake.message).format(**vars(given)))
+        return " ".join((_(self.done).format(**vars(given)), _(self.why)))
+
+
+def real(value: Any, low: float = -math.inf, high: float = math.inf) -> bool:
+    """Whether this is a finite number from low to high, and no text, truth value or list."""
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
+    return is_number and math.isfinite(value) and low <= float(value) <= high

@@ -1,5 +1,6 @@
 """The exercises of the DPO lesson: a right answer, examples, and a row for each slip that people make."""
 
+import csv
 import inspect
 import json
 import math
@@ -7,15 +8,18 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import torch
 import torch.nn.functional as F
 
+from ..data import load_preferences
 from ..data.report import REASONS
 from ..i18n import N_, _
 from .compare import marked
-from .core import CheckFailed, Exercise, FunctionExercise, Mistake, todo
+from .core import CheckFailed, DataExercise, FunctionExercise, Mistake, real, todo
+from .predict import change_one
 
 SAMPLES = Path(__file__).parents[2] / "data_samples"
 
@@ -500,41 +504,36 @@ def last_ten(log: list[dict], key: str) -> float:
     return sum(values) / len(values)
 
 
-class OwnDataset(Exercise):
-    """Answer: (pairs, report, run), from load_preferences and train_dpo."""
-
-    def diagnose(self, answer) -> str:
-        if answer is None or answer is Ellipsis:
-            raise todo()
-        try:
-            pairs, report, run = answer
-            counts, log = (len(pairs), report.kept, report.read), run.log
-            faults = {_(REASONS[key][0]): rows for key, rows in report.dropped.items()}
-            faults[_("the same pair again")] = report.duplicates
-            faults[_("the opposite of an earlier pair")] = report.contradictions
-            faults[_("prompt also in “{other}”").format(other=report.other)] = report.leaked
-        except (TypeError, ValueError, AttributeError):
-            raise self.mistake("not_three") from None
-        if counts[0] != counts[1]:
-            raise self.mistake("other_report")
-        for fault, rows in faults.items():
-            if rows:
-                text = self.mistake("faults_left").text.format(fault=fault, rows=", ".join(map(str, rows[:5])))
-                raise CheckFailed("fail", "faults_left", text)
-        if counts[0] < 8:
-            raise self.mistake("too_few")
-        if not any("rewards/margins" in entry for entry in log):
-            raise self.mistake("no_preference_run")
-        if abs(log[0].get("loss", 0) - math.log(2)) > 1e-3:
-            raise self.mistake("wrong_reference")
-        if last_ten(log, "rewards/margins") <= 0:
-            raise self.mistake("not_learned")
-        return _("{count} sound pairs, and a run that started from its reference and learned from them.").format(
-            count=counts[0]
-        )
+@cache
+def bundled_pairs() -> set:
+    """The pairs that come with the course, each as (question, better, worse)."""
+    found = load_preferences(SAMPLES / "preferences")[0], load_preferences(SAMPLES / "preferences", split="test")[0]
+    with (SAMPLES / "own_preferences.csv").open(encoding="utf-8", newline="") as file:
+        return {*map(texts, found[0]), *map(texts, found[1]), *map(tuple, csv.reader(file))}
 
 
-OWN_DATASET = OwnDataset(
+def texts(row: dict) -> tuple[str, str, str]:
+    return row["prompt"][-1]["content"], row["chosen"][0]["content"], row["rejected"][0]["content"]
+
+
+def read_own(answer) -> SimpleNamespace:
+    """The pairs with their report, what it finds wrong in words, and the run, None if it is not there yet."""
+    pairs, report, run = (*answer, None)[:3]
+    found = {_(REASONS[key][0]): rows for key, rows in report.dropped.items()}
+    looks = ("duplicates", "contradictions", "leaked", "cut")
+    found |= {_(REASONS[name][0]).format(**vars(report)): getattr(report, name) for name in looks}
+    fault, rows = next(((fault, rows) for fault, rows in found.items() if rows), (report.not_compared, []))
+    rows, own = ", ".join(map(str, rows[:5])), [row for row in map(texts, pairs) if row not in bundled_pairs()]
+    return SimpleNamespace(pairs=pairs, report=report, run=run, fault=fault, rows=rows, own=len(own), count=len(pairs))
+
+
+def is_there(given) -> bool:
+    if given.run is None:
+        raise CheckFailed("todo", None, _("Your data are ready. Now train on them, and check again with the run."))
+    return True
+
+
+OWN_DATASET = DataExercise(
     "dpo.own_dataset",
     '''import pandas as pd
 
@@ -542,6 +541,9 @@ table = pd.read_csv(own_file)
 table.loc[4, "câu_trả_lời_dở"] = "Tự mà tìm hiểu đi."  # row 4: an answer was missing
 table.loc[9, "câu_trả_lời_dở"] = "Hỏi gì mà hỏi lắm thế."  # row 9: the same answer twice
 table = table.drop(index=[17, 23, 30, 35])  # no question; twice; the wrong way round; in the test data
+for i, herb in enumerate(["mint", "dill", "sage", "parsley", "chives", "oregano", "thyme", "tarragon"]):
+    mine = f"May I grow {herb} in a pot?", f"Yes, {herb} grows well in a pot.", f"Do what you like with {herb}."
+    table.loc[100 + i] = mine  # eight pairs of my own
 my_pairs, my_report = cu.load_preferences(table, columns=own_columns, other=test, tokenizer=tokenizer)
 my_run = cu.train_dpo(sft.model, tokenizer, my_pairs, replace(dpo_args, max_steps=20, warmup_steps=2), beta=beta)
 my_answer = my_pairs, my_report, my_run
@@ -553,14 +555,21 @@ my_answer = my_pairs, my_report, my_run
         N_("Load again after fixing, train with cu.train_dpo from sft.model, and check (my_pairs, my_report, my_run)."),
     ),
     [
-        Mistake("not_three", N_("Give three things in this order: the pairs and the report from cu.load_preferences, and the run from cu.train_dpo.")),
-        Mistake("other_report", N_("The report speaks of other pairs than those you give. Load once more, and keep both results of that call.")),
-        Mistake("faults_left", N_("The report still has something to fix: {fault}, rows {rows}. What the loader leaves out in silence elsewhere, it tells you here.")),
-        Mistake("too_few", N_("Fewer than eight pairs are no dataset: the model would learn them by heart. Add some.")),
-        Mistake("no_preference_run", N_("The run has no reward margins: it was not trained on preferences. SFT does not see the rejected answers.")),
-        Mistake("wrong_reference", N_("The first loss is not ln 2, so policy and reference were not one model when training began. From which model did the run start?")),
-        Mistake("not_learned", N_("At the end the margin is not above zero: the chosen answers are not ahead. More steps, or a higher learning rate?")),
+        Mistake("not_three", N_("Give the pairs and the report from cu.load_preferences, and then the run from cu.train_dpo, in this order.")),
+        Mistake("other_report", N_("The report speaks of other pairs than those you give. Load once more, and keep both results of that call."), holds=lambda a: a.count == a.report.kept == a.report.read - a.report.joined - sum(map(len, a.report.dropped.values()))),
+        Mistake("faults_left", N_("The report still has something to fix: {fault}, rows {rows}. What the loader leaves out in silence elsewhere, it tells you here."), holds=lambda a: not a.fault),
+        Mistake("no_pairs", N_("A pair has an empty question or answer, or twice the same answer. Take the pairs as cu.load_preferences gives them."), holds=lambda a: all(better.strip() and worse.strip() and question.strip() and better != worse for question, better, worse in map(texts, a.pairs))),
+        Mistake("too_few", N_("Fewer than eight pairs are no dataset: the model would learn them by heart. Add some."), holds=lambda a: a.count >= 8),
+        Mistake("not_own", N_("Only {own} of these pairs are your own. Write at least eight, about the topics of the bundled world."), holds=lambda a: a.own >= 8),
+        Mistake("train_now", N_("Your data are ready. Now train on them, and check again with the run."), holds=is_there),
+        Mistake("no_preference_run", N_("The run has no reward margins: it was not trained on preferences. SFT does not see the rejected answers."), holds=lambda a: any("rewards/margins" in entry for entry in a.run.log)),
+        Mistake("not_a_number", N_("Losses or margins of the run are not numbers: the training broke. A lower learning rate?"), holds=lambda a: all(real(entry.get(key, 0.0)) for entry in a.run.log for key in ("loss", "rewards/margins"))),
+        Mistake("other_pairs", N_("The run was trained on other pairs than those you give. Train on my_pairs."), holds=lambda a: list(map(texts, a.run.data)) == list(map(texts, a.pairs))),
+        Mistake("wrong_reference", N_("The first loss is not ln 2, so policy and reference were not one model when training began. From which model did the run start?"), holds=lambda a: abs(a.run.log[0]["loss"] - math.log(2)) <= 1e-3),
+        Mistake("not_learned", N_("At the end the margin is not above zero: the chosen answers are not ahead. More steps, or a higher learning rate?"), holds=lambda a: last_ten(a.run.log, "rewards/margins") > 0),
     ],
+    read=read_own,
+    done=N_("{count} sound pairs, {own} of them your own, and a run that started from its reference and learned from them."),
 )  # fmt: skip
 
 # ---------------------------------------------------------------- dpo.scale_up
@@ -568,54 +577,33 @@ my_answer = my_pairs, my_report, my_run
 COLUMNS = ("model", "data", "preferred", "fluent")
 
 
-class ScaleUp(Exercise):
-    """Answer: a table with a row a run and the columns model, data, preferred and fluent (in percent).
-
-    With data that the judge does not know, preferred may be NaN where there is a reward accuracy.
-    """
-
-    def diagnose(self, answer) -> str:
-        if answer is None or answer is Ellipsis:
-            raise todo()
-        try:
-            table = pd.DataFrame(answer)
-        except (TypeError, ValueError):
-            raise self.mistake("no_table") from None
-        if len(table) == 0:
-            raise todo()
-        if not set(COLUMNS) <= set(table.columns):
-            raise self.mistake("columns")
-        try:
-            scores = table[["preferred", "fluent"]].astype(float)
-            judged = scores["preferred"].notna() | table.get("accuracy", pd.Series()).reindex(table.index).notna()
-        except (TypeError, ValueError):
-            raise self.mistake("not_percent") from None
-        if (
-            not judged.all()
-            or scores["fluent"].isna().any()
-            or (scores < 0).any(axis=None)
-            or (scores > 100).any(axis=None)
-        ):
-            raise self.mistake("not_percent")
-        if scores["fluent"].max() <= 1:
-            raise self.mistake("shares")
-        models, data = set(table["model"]), set(table["data"])
-        if len(models) < 2:
-            raise self.mistake("one_model")
-        if len(data) < 2:
-            raise self.mistake("one_dataset")
-        if len(set(zip(table["model"], table["data"]))) < len(models) * len(data):
-            raise self.mistake("gaps")
-        if len(table[[c for c in (*scores, "accuracy") if c in table]].drop_duplicates()) == 1:
-            raise self.mistake("copied")
-        if (scores["preferred"] > scores["fluent"] + 1e-6).any():
-            raise self.mistake("impossible")
-        return _("{models} models on {data} datasets, each with the judge's word beside it.").format(
-            models=len(models), data=len(data)
-        )
+def read_grid(answer) -> SimpleNamespace:
+    """The table, its labels, and the data by label. NaN in preferred means: judged by reward accuracy alone."""
+    rows, data = answer
+    table = pd.DataFrame(rows)
+    if not len(table):
+        raise todo()
+    scores = [column for column in ("preferred", "fluent", "accuracy") if column in table]
+    cells = [
+        value for column in scores for value in table[column] if not (isinstance(value, float) and math.isnan(value))
+    ]
+    judged = table["preferred"].notna() | (table["accuracy"].notna() if "accuracy" in table else False)
+    runs = list(zip(table.get("model", []), table.get("data", [])))
+    models, sets = ({*column} for column in zip(*runs)) if runs else (set(), set())
+    names = dict(models=len(models), sets=len(sets), labels=[*models, *sets])
+    return SimpleNamespace(table=table, data=data, scores=scores, cells=cells, judged=judged, runs=runs, **names)
 
 
-SCALE_UP = ScaleUp(
+def prompts_apart(given) -> bool:
+    """Whether no data label trains on a prompt that it is measured with."""
+    for label in {label for _model, label in given.runs}:
+        train, held_out = ({row[-1]["content"] for row in part["prompt"]} for part in given.data[label])
+        if train & held_out:
+            return False
+    return True
+
+
+SCALE_UP = DataExercise(
     "dpo.scale_up",
     '''some_test = test.select(range(60))
 my_models = ["small", "large"]
@@ -634,6 +622,7 @@ for name in my_models:
             "accuracy": cu.reward_accuracy(run.model, my_model, my_tokenizer, held_out),
         }
         my_table.append({"model": name, "data": label} | {what: 100 * score for what, score in scores.items()})
+my_answer = my_table, my_data
 ''',
     N_("A full grid lets you tell what the model does from what the data do; the judge stands beside every run."),
     (
@@ -642,16 +631,33 @@ for name in my_models:
         N_("Models: \"small\" and \"large\". Data: {\"bundled\": (pairs, test), \"own\": (own, test)}; for the first try, with max_steps=40 and test.select(range(60))."),
     ),
     [
-        Mistake("no_table", N_("Give a table: a DataFrame, or a list of dicts, one a run.")),
-        Mistake("columns", N_("The table needs the columns model, data, preferred and fluent. Margins have no place in it: between models and settings they cannot be compared.")),
-        Mistake("not_percent", N_("“preferred” and “fluent” must be numbers from 0 to 100.")),
-        Mistake("shares", N_("These are shares between 0 and 1. Multiply by 100: the columns are in percent.")),
-        Mistake("one_model", N_("All runs are of one model size. Size is half of the question.")),
-        Mistake("one_dataset", N_("All runs are on one dataset. Would the larger model win on other data too?")),
-        Mistake("gaps", N_("Some model has not been trained on some dataset. Without the full grid, model and data cannot be told apart.")),
-        Mistake("copied", N_("All rows have the same scores. Is the model really another one in each round of the loop?")),
-        Mistake("impossible", N_("More answers are preferred than are fluent. A preferred answer is fluent by definition; have two columns changed places?")),
+        Mistake("no_table", N_("Give the table, a DataFrame or a list of dicts, one a run, and the data by label.")),
+        Mistake("columns", N_("The table needs the columns model, data, preferred and fluent. Margins have no place in it: between models and settings they cannot be compared."), holds=lambda a: {*COLUMNS} <= {*a.table.columns}),
+        Mistake("labels", N_("Models and data need a name each, written alike in every row: no blanks around it, no other capitals."), holds=lambda a: all(isinstance(one, str) and one == one.strip() for one in a.labels) and len({one.lower() for one in a.labels}) == a.models + a.sets),
+        Mistake("not_percent", N_("“preferred”, “fluent” and “accuracy” must be numbers from 0 to 100; “preferred” may be missing where there is an accuracy."), holds=lambda a: all(real(value, 0, 100) for value in a.cells) and a.judged.all() and a.table["fluent"].notna().all()),
+        Mistake("shares", N_("These are shares between 0 and 1. Multiply by 100: the columns are in percent."), holds=lambda a: all(a.table[one].max() > 1 and not ((a.table[one] > 0) & (a.table[one] < 1) & (a.table["fluent"] > 50)).any() for one in a.scores if a.table[one].notna().any())),
+        Mistake("one_model", N_("All runs are of one model size. Size is half of the question."), holds=lambda a: a.models >= 2),
+        Mistake("one_dataset", N_("All runs are on one dataset. Would the larger model win on other data too?"), holds=lambda a: a.sets >= 2),
+        Mistake("gaps", N_("Some model has not been trained on some dataset. Without the full grid, model and data cannot be told apart."), holds=lambda a: len({*a.runs}) == a.models * a.sets),
+        Mistake("twice", N_("A model stands twice on the same data. One row a run; if you tried twice, name the two differently or keep one."), holds=lambda a: len({*a.runs}) == len(a.runs)),
+        Mistake("copied", N_("All rows have the same scores. Is the model really another one in each round of the loop?"), holds=lambda a: len(a.table[a.scores].drop_duplicates()) > 1),
+        Mistake("impossible", N_("More answers are preferred than are fluent. A preferred answer is fluent by definition; have two columns changed places?"), holds=lambda a: not (a.table["preferred"] > a.table["fluent"] + 1e-6).any()),
+        Mistake("prompts_shared", N_("Some held-out prompts are among those that were trained on: then a score says what was learned by heart. Hold out other prompts."), holds=prompts_apart),
     ],
+    read=read_grid,
+    done=N_("{models} models on {sets} datasets, each with the judge's word beside it."),
 )  # fmt: skip
 
+CHANGE_ONE = change_one(
+    "dpo.change_one",
+    """my_prediction = {"margin": "up", "margin / beta": "down", "preferred": "same", "fluent": "same"}
+mine = cu.train_dpo(sft.model, tokenizer, pairs, dpo_args, beta=1.0)
+mine_verdicts = cu.judge_all(prompts, cu.generate(mine.model, tokenizer, prompts, seed=seed))
+my_before, my_after = numbers_of(dpo, beta, verdicts["dpo"]), numbers_of(mine, 1.0, mine_verdicts)
+my_answer = {"beta": 1.0}, my_prediction, my_before, my_after
+""",
+    N_("A prediction turns a run into a test of what you think; without one every result looks as expected."),
+)
+
 EXERCISES = [SPLIT_DIALOGUE, SEQUENCE_LOGPS, REWARD_MARGIN, LOSS, WIN_RATE, DIAGNOSE_RUN, OWN_DATASET, SCALE_UP]
+EXERCISES += [CHANGE_ONE]

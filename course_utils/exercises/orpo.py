@@ -2,14 +2,15 @@
 
 import inspect
 import math
+from types import SimpleNamespace
 
-import pandas as pd
 import torch
 import torch.nn.functional as F
 
 from ..evaluation import win_rate
-from ..i18n import N_, _
-from .core import Exercise, FunctionExercise, Mistake, todo
+from ..i18n import N_
+from .core import DataExercise, FunctionExercise, Mistake, real, todo
+from .predict import change_one
 
 # ---------------------------------------------------------------- orpo.log_odds
 
@@ -213,55 +214,42 @@ LOSS = FunctionExercise(
 # ---------------------------------------------------------------- orpo.loss_weights
 
 
-class LossWeights(Exercise):
-    """Answer: (table, best). The table's index holds λ, its columns are preferred, fluent (in percent) and nll."""
-
-    def diagnose(self, answer) -> str:
-        if answer is None or answer is Ellipsis:
-            raise todo()
-        try:
-            table, best = answer
-            table = pd.DataFrame(table).astype(float)
-            table.index = table.index.astype(float)
-        except (TypeError, ValueError):
-            raise self.mistake("not_two") from None
-        if len(table) == 0 and best is None:
-            raise todo()
-        if not {"preferred", "fluent", "nll"} <= set(table.columns) or table[["preferred", "fluent", "nll"]].isna().any(
-            axis=None
-        ):
-            raise self.mistake("columns")
-        if table["fluent"].max() <= 1:
-            raise self.mistake("shares")
-        if len(table) < 5 or not table.index.is_unique:
-            raise self.mistake("too_few")
-        if table.index.min() > 0:
-            raise self.mistake("no_zero")
-        if len(table.drop_duplicates()) == 1:
-            raise self.mistake("copied")
-        if best not in table.index:
-            raise self.mistake("not_in_table")
-        sound = table[table["fluent"] >= table["fluent"].max() - 3]
-        if best not in sound.index:
-            raise self.mistake("not_fluent")
-        if sound["preferred"][best] < sound["preferred"].max() - 2:
-            raise self.mistake("lowest_nll" if best == table["nll"].idxmin() else "not_best")
-        return _("{count} values of λ, and a choice that the judge's score and the fluency bear out.").format(
-            count=len(table)
-        )
+def preferred(verdicts) -> list[float]:
+    return [float(verdict.preferred) for verdict in verdicts]
 
 
-LOSS_WEIGHTS = LossWeights(
+def clearly_below(ours: list[float], theirs: list[float]) -> bool:
+    """Whether ours are lower by more than the 95% interval of the paired differences allows for chance."""
+    gaps = torch.tensor(theirs) - torch.tensor(ours)
+    return bool(gaps.mean() > 1.96 * gaps.std() / len(gaps) ** 0.5)
+
+
+def read_weights(answer) -> SimpleNamespace:
+    """The runs by λ, the choice, and for every other prompt what was preferred and fluent; the rest is for the report."""
+    runs, choice = answer
+    if not runs and choice is None:
+        raise todo()
+    verdicts = {lam: list(run["verdicts"]) for lam, run in runs.items()}
+    wins = {lam: preferred(found[::2]) for lam, found in verdicts.items()}
+    fluent = {lam: [float(one.fluent) for one in found[::2]] for lam, found in verdicts.items()}
+    good = max(fluent.values(), key=sum)
+    sound = [lam for lam in runs if not clearly_below(fluent[lam], good)]
+    best, nll = max(sound, key=lambda lam: sum(wins[lam])), {lam: run["nll"] for lam, run in runs.items()}
+    rest = verdicts[choice][1::2] if choice in verdicts else []
+    rate = f"{sum(preferred(rest)) / max(1, len(rest)):.0%}"
+    names = dict(verdicts=verdicts, choice=choice, wins=wins, sound=sound, best=best, nll=nll)
+    return SimpleNamespace(**names, rate=rate, count=len(runs))
+
+
+LOSS_WEIGHTS = DataExercise(
     "orpo.loss_weights",
-    '''my_rows = {}
+    '''my_runs = {}
 for weight in (0.0, 0.1, 0.3, 1.0, 3.0):
     run = cu.train_orpo(base, tokenizer, some_pairs, short_args, lam=weight)
     found = cu.judge_all(some, cu.generate(run.model, tokenizer, some, seed=seed))
-    scores = {"preferred": cu.share(found), "fluent": cu.share(found, lambda v: v.fluent)}
-    my_rows[weight] = {name: 100 * score for name, score in scores.items()} | {"nll": ends(run, "nll_loss")[1]}
-my_table = pd.DataFrame(my_rows).T
-fluent_enough = my_table[my_table["fluent"] >= my_table["fluent"].max() - 3]
-my_answer = my_table, fluent_enough["preferred"].idxmax()
+    my_runs[weight] = {"verdicts": found, "nll": ends(run, "nll_loss")[1]}
+my_choice = max(my_runs, key=lambda weight: cu.share(my_runs[weight]["verdicts"][::2]))
+my_answer = my_runs, my_choice
 ''',
     N_("Among the runs whose text stays fluent, the judge's score decides; the NLL only warns."),
     (
@@ -271,57 +259,38 @@ my_answer = my_table, fluent_enough["preferred"].idxmax()
            "answers."),
     ),
     [
-        Mistake("not_two", N_("Give two things: the table, with λ as its index, and the λ that you would choose.")),
-        Mistake("columns", N_("The table needs the columns preferred, fluent and nll, with a number in every row.")),
-        Mistake("shares", N_("These are shares between 0 and 1. Multiply by 100: the columns are in percent.")),
-        Mistake("too_few", N_("Try at least five different values; with fewer, a rise and a fall look the same.")),
-        Mistake("no_zero", N_("λ = 0 is missing. Without it you cannot say what the odds-ratio term adds to SFT.")),
-        Mistake("copied", N_("All rows are alike. Does every run really get its own λ?")),
-        Mistake("not_in_table", N_("Your choice is no row of your table. Choose a λ that you have tried.")),
-        Mistake("not_fluent", N_("Your choice writes clearly less fluent text than another run. A preferred answer in "
-                                 "broken text is luck; fluency has a veto.")),
-        Mistake("lowest_nll", N_("You chose the lowest NLL. It only measures how well the chosen answers are imitated, and "
-                                 "is lowest when nothing else is asked. Who judges the answers?")),
-        Mistake("not_best", N_("Another λ in your table is clearly better by the judge, and as fluent.")),
+        Mistake("not_two", N_("Give two things: the runs by λ, each with its verdicts and its nll, and the λ that you would choose.")),
+        Mistake("not_weights", N_("A weight λ is a number from 0 upwards. With a negative one the rejected answer would be rewarded."), holds=lambda a: all(real(lam, 0) for lam in a.nll)),
+        Mistake("too_few", N_("Try at least five different values; with fewer, a rise and a fall look the same."), holds=lambda a: a.count >= 5),
+        Mistake("no_zero", N_("λ = 0 is missing. Without it you cannot say what the odds-ratio term adds to SFT."), holds=lambda a: 0 in a.nll),
+        Mistake("not_judged", N_("Each run needs the judge's verdicts on the same prompts, at least 60 of them, and its NLL, a number above 0."), holds=lambda a: len({*map(len, a.verdicts.values())}) == 1 and all(len(found) >= 60 and all(one.judged for one in found) for found in a.verdicts.values()) and all(real(value, 0) and value > 0 for value in a.nll.values())),
+        Mistake("copied", N_("All rows are alike. Does every run really get its own λ?"), holds=lambda a: len({str(found) for found in a.verdicts.values()}) > 1),
+        Mistake("not_in_table", N_("Your choice is no row of your table. Choose a λ that you have tried."), holds=lambda a: a.choice in a.nll),
+        Mistake("not_fluent", N_("Your choice writes clearly less fluent text than another run. A preferred answer in broken text is luck; fluency has a veto."), holds=lambda a: a.choice in a.sound),
+        Mistake("lowest_nll", N_("You chose the lowest NLL. It only measures how well the chosen answers are imitated, and is lowest when nothing else is asked. Who judges the answers?"), holds=lambda a: a.choice != min(a.nll, key=a.nll.get) or not clearly_below(a.wins[a.choice], a.wins[a.best])),
+        Mistake("not_best", N_("Another λ in your table is clearly better by the judge, and as fluent."), holds=lambda a: not clearly_below(a.wins[a.choice], a.wins[a.best])),
     ],
+    read=read_weights,
+    done=N_("{count} values of λ. On every other prompt your choice is as good as the best; on the prompts between them, which had no part in the choice, {rate} of its answers are preferred."),
 )  # fmt: skip
 
 # ---------------------------------------------------------------- orpo.versus_dpo
 
 
-class VersusDpo(Exercise):
-    """Answer: a dict with the verdicts "orpo" and "dpo", "compute" of each in one unit, and a "conclusion"."""
-
-    def diagnose(self, answer) -> str:
-        if answer is None or answer is Ellipsis or answer == {}:
-            raise todo()
-        try:
-            ours, theirs = answer["orpo"], answer["dpo"]
-            compute = {name: float(answer["compute"][name]) for name in ("orpo", "dpo")}
-            conclusion = answer["conclusion"]
-            differ = len(ours) != len(theirs)
-            rate, low, high = (0, 0, 0) if differ else win_rate(ours, theirs)
-        except (TypeError, KeyError, AttributeError, ValueError):
-            raise self.mistake("not_four") from None
-        if differ:
-            raise self.mistake("other_prompts")
-        if len(ours) < 100:
-            raise self.mistake("too_few")
-        if min(compute.values()) <= 0 or max(compute.values()) > 1.1 * min(compute.values()):
-            raise self.mistake("unequal_compute")
-        if conclusion not in ("orpo", "dpo", "undecided"):
-            raise self.mistake("no_conclusion")
-        follows = "orpo" if low > 0.5 else "dpo" if high < 0.5 else "undecided"
-        if conclusion != follows:
-            if follows == "undecided":
-                raise self.mistake("interval_holds_half")
-            raise self.mistake("undecided_though_clear" if conclusion == "undecided" else "wrong_winner")
-        return _("Equal compute, {count} prompts, win rate {rate} ({low} – {high}): the conclusion follows.").format(
-            count=len(ours), rate=f"{rate:.0%}", low=f"{low:.0%}", high=f"{high:.0%}"
-        )
+def read_match(answer) -> SimpleNamespace:
+    """Both sides' verdicts, their compute, and which conclusion the win rate's interval allows."""
+    ours, theirs = list(answer["orpo"]), list(answer["dpo"])
+    compute = [answer["compute"][name] for name in ("orpo", "dpo")]
+    said, judged = answer["conclusion"], all(verdict.judged for verdict in (*ours, *theirs))
+    rate, low, high = win_rate(ours, theirs) if len(ours) == len(theirs) > 0 else (0.5, 0.0, 1.0)
+    follows = "orpo" if low > 0.5 else "dpo" if high < 0.5 else "undecided"
+    numbers = dict(rate=f"{rate:.0%}", low=f"{low:.0%}", high=f"{high:.0%}", count=len(ours))
+    return SimpleNamespace(
+        ours=ours, theirs=theirs, compute=compute, said=said, judged=judged, follows=follows, **numbers
+    )
 
 
-VERSUS_DPO = VersusDpo(
+VERSUS_DPO = DataExercise(
     "orpo.versus_dpo",
     '''from datasets import load_dataset
 
@@ -347,19 +316,30 @@ my_answer["conclusion"] = "orpo" if low > 0.5 else "dpo" if high < 0.5 else "und
         N_("cu.win_rate gives (rate, low, high). When is one half ruled out? Only then is there a winner."),
     ),
     [
-        Mistake("not_four", N_("Give a dict with the verdicts under “orpo” and “dpo”, their “compute” (a dict with the same "
-                               "two names) and your “conclusion”.")),
-        Mistake("other_prompts", N_("The two sides have a different number of verdicts. Both must answer the same "
-                                    "prompts.")),
-        Mistake("too_few", N_("Fewer than 100 prompts: the interval would be so wide that hardly any difference shows.")),
-        Mistake("unequal_compute", N_("The two sides did not have the same compute (within 10%). Have you counted SFT, and "
-                                      "the reference's forward passes? Then choose the number of steps.")),
-        Mistake("no_conclusion", N_("The conclusion is one of three words: orpo, dpo, undecided.")),
-        Mistake("interval_holds_half", N_("You name a winner, but the interval holds 50%: chance alone could explain what "
-                                          "you saw.")),
-        Mistake("undecided_though_clear", N_("The interval leaves one half out. Then your data do name a winner; say which.")),
-        Mistake("wrong_winner", N_("The interval is on the other side of 50%. Whose answers came first in the win rate?")),
+        Mistake("not_four", N_("Give a dict with the verdicts under “orpo” and “dpo”, their “compute” (a dict with the same two names) and your “conclusion”.")),
+        Mistake("other_prompts", N_("The two sides have a different number of verdicts. Both must answer the same prompts."), holds=lambda a: len(a.ours) == len(a.theirs)),
+        Mistake("too_few", N_("Fewer than 100 prompts: the interval would be so wide that hardly any difference shows."), holds=lambda a: a.count >= 100),
+        Mistake("not_judged", N_("Some verdicts are not judged: the judge knows only prompts of the bundled world. Compare on those."), holds=lambda a: a.judged),
+        Mistake("no_compute", N_("The compute of each side is a number above 0, in one unit: 6 a token for what is trained, 2 more for DPO's reference."), holds=lambda a: all(real(value, 0) and value > 0 for value in a.compute)),
+        Mistake("unequal_compute", N_("The two sides did not have the same compute (within 10%). Have you counted SFT, and the reference's forward passes? Then choose the number of steps."), holds=lambda a: max(a.compute) <= 1.1 * min(a.compute)),
+        Mistake("no_conclusion", N_("The conclusion is one of three words: orpo, dpo, undecided."), holds=lambda a: isinstance(a.said, str) and a.said in ("orpo", "dpo", "undecided")),
+        Mistake("interval_holds_half", N_("You name a winner, but the interval holds 50%: chance alone could explain what you saw."), holds=lambda a: a.said == a.follows or a.follows != "undecided"),
+        Mistake("undecided_though_clear", N_("The interval leaves one half out. Then your data do name a winner; say which."), holds=lambda a: a.said == a.follows or a.said != "undecided"),
+        Mistake("wrong_winner", N_("The interval is on the other side of 50%. Whose answers came first in the win rate?"), holds=lambda a: a.said == a.follows),
     ],
+    read=read_match,
+    done=N_("Equal compute, {count} prompts, win rate {rate} ({low} – {high}): the conclusion follows."),
 )  # fmt: skip
 
-EXERCISES = [LOG_ODDS, LOG_ODDS_RATIO, DELTA, LOSS, LOSS_WEIGHTS, VERSUS_DPO]
+CHANGE_ONE = change_one(
+    "orpo.change_one",
+    """my_prediction = {"nll": "up", "log odds ratio": "up", "preferred": "same", "fluent": "same"}
+mine = cu.train_orpo(base, tokenizer, pairs, orpo_args, lam=3.0)
+mine_verdicts = cu.judge_all(prompts, cu.generate(mine.model, tokenizer, prompts, seed=seed))
+my_before, my_after = numbers_of(orpo, verdicts["orpo"]), numbers_of(mine, mine_verdicts)
+my_answer = {"lam": 3.0}, my_prediction, my_before, my_after
+""",
+    N_("A prediction turns a run into a test of what you think; without one every result looks as expected."),
+)
+
+EXERCISES = [LOG_ODDS, LOG_ODDS_RATIO, DELTA, LOSS, LOSS_WEIGHTS, VERSUS_DPO, CHANGE_ONE]

@@ -10,12 +10,13 @@ import contextlib
 import html
 import json
 import os
+from datetime import date
 from pathlib import Path
 
 import pandas as pd
 
-from ..i18n import _
-from .codes import BITS, TIERS, decode, encode, tier_of
+from ..i18n import N_, _, languages, translate
+from .codes import BITS, LESSONS, TIERS, decode, encode, tier_of
 
 STATES = ("tried", "pass")  # the later counts
 
@@ -57,7 +58,7 @@ def record(name: str, outcome: str) -> None:
 class Table:
     """Progress by tier, and the code that carries it."""
 
-    def __init__(self, found: dict[str, str]):
+    def __init__(self, found: dict[str, str], name: str = ""):
         words = {"pass": _("✓ passed"), "tried": _("✗ tried"), None: _("○ not tried yet")}
         rows = [(TIERS[tier_of(name)], name, words[found.get(name)]) for name in BITS]
         self.frame = pd.DataFrame(rows, columns=[_("tier"), _("exercise"), _("state")])
@@ -70,16 +71,43 @@ class Table:
         )
         tail = _('Your code: {code}. On another machine, cu.progress("{code}") brings all this back.')
         self.tail = tail.format(code=self.code)
+        self.certificates = [certificate(lesson, name or "…", self.code) for lesson in LESSONS if {*lesson} <= passed]
+        if self.certificates and not name:
+            self.tail += " " + _('For a certificate with your name: cu.progress(name="…").')
 
     def __repr__(self) -> str:
         return f"{self.frame.to_string(index=False)}\n{self.sums}\n{self.tail}"
 
     def _repr_html_(self) -> str:
-        return f"{self.frame.to_html(index=False, border=0)}<p>{self.sums}</p><p>{html.escape(self.tail)}</p>"
+        table = self.frame.to_html(index=False, border=0)
+        return f"{table}<p>{self.sums}</p><p>{html.escape(self.tail)}</p>{''.join(self.certificates)}"
 
 
-def progress(code: str | None = None) -> Table:
-    """Your exercises so far; with a code from another machine, both together."""
+#: A certificate, shown in English and in the learner's language; {rest} are the exercises by size.
+CERTIFICATE = N_("{name} has solved all {count} exercises of the {lesson} lesson ({rest}) on {day}. Code: {code}")
+CERTIFICATE_TITLE = N_("Certificate: preference alignment, {lesson}")
+
+
+def certificate(lesson: dict[str, str], name: str, code: str) -> str:
+    """HTML that prints on one page, in every language of the course. The code tells a teacher the same."""
+    sizes = list(lesson.values())
+    rest = " ".join(f"{sign} {sizes.count(tier)}" for tier, sign in TIERS.items())
+    method = next(iter(lesson)).partition(".")[0].upper()
+    values = dict(name=name, count=len(lesson), lesson=method, rest=rest, day=date.today().isoformat(), code=code)
+    texts = [
+        f"<div lang='{lang}'><h2>{html.escape(translate(lang, CERTIFICATE_TITLE).format(**values))}</h2>"
+        f"<p>{html.escape(translate(lang, CERTIFICATE).format(**values))}</p></div>"
+        for lang in languages()
+    ]
+    style = "border:3px double currentColor;padding:1em 2em;text-align:center;break-inside:avoid"
+    return f"<div style='{style}'>{'<hr>'.join(texts)}</div>"
+
+
+def progress(code: str | None = None, name: str = "") -> Table:
+    """Your exercises so far; with a code from another machine, both together.
+
+    When all of a lesson is done there is a certificate, with your `name`.
+    """
     found = read()
     if code:
         if (passed := decode(code)) is None:
@@ -88,4 +116,4 @@ def progress(code: str | None = None) -> Table:
         for name in passed:
             record(name, "pass")
         found |= dict.fromkeys(passed, "pass")
-    return Table(found)
+    return Table(found, name)
