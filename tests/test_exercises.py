@@ -490,6 +490,13 @@ def test_an_exercise_does_not_show_its_solution_by_itself():
         assert one.model_answer not in repr(one) and name in repr(one) and len(repr(one)) < 100
 
 
+ALARM = "rewards/chosen"
+
+
+def end(log, key):
+    return sum(entry[key] for entry in log[-10:]) / 10
+
+
 # Wrong answers that no check was written for.
 def quantised(pc, pr, rc, rr, beta):
     return -F.logsigmoid(torch.round(beta * (pc - rc - pr + rr), decimals=1))
@@ -551,14 +558,22 @@ BANK = {
     "dpo.diagnose_run": [
         lambda log: None,
         lambda log: "rewards/chosen",
-        lambda log: "rewards/chosen" if log[-1]["rewards/margins"] > 3 else None,
-        lambda log: "rewards/chosen" if log[-1]["loss"] > 0.5 else None,
-        lambda log: "rewards/chosen" if log[0]["rewards/chosen"] < 0 else None,
-        lambda log: "rewards/chosen" if log[-1]["rewards/rejected"] < -1 else None,
+        lambda log: ALARM if log[-1]["rewards/margins"] > 3 else None,
+        lambda log: ALARM if log[-1]["loss"] > 0.5 else None,
+        lambda log: ALARM if end(log, "rewards/chosen") < -0.5 else None,
+        lambda log: ALARM if end(log, "rewards/chosen") < -1 else None,
+        lambda log: ALARM if end(log, "rewards/chosen") < 0 else None,
+        lambda log: ALARM if all(entry["rewards/chosen"] < 0 for entry in log[-10:]) else None,
+        lambda log: ALARM if min(entry["rewards/chosen"] for entry in log) < -1 else None,
+        lambda log: ALARM if end(log, "loss") > 0.44 and end(log, "rewards/margins") > 1 else None,
+        lambda log: ALARM if end(log, "rewards/accuracies") < 0.83 and end(log, "rewards/margins") > 1 else None,
+        lambda log: ALARM if max(e["rewards/margins"] for e in log) > 3 and end(log, "loss") > 0.44 else None,
+        lambda log: ALARM if log[0]["rewards/chosen"] < 0 else None,
+        lambda log: ALARM if log[-1]["rewards/rejected"] < -1 else None,
         lambda log: log[-1]["rewards/chosen"] < 0,
-        lambda log: "rewards/chosen" if log[-1]["rewards/chosen"] < -0.05 else None,
-        lambda log: "rewards/chosen" if log[-1]["rewards/chosen"] < log[0]["rewards/chosen"] else None,
-        lambda log: "rewards/chosen" if log in (dpo.recorded_logs()["C"], dpo.recorded_logs()["E"]) else None,
+        lambda log: ALARM if log[-1]["rewards/chosen"] < -0.05 else None,
+        lambda log: ALARM if log[-1]["rewards/chosen"] < log[0]["rewards/chosen"] else None,
+        lambda log: ALARM if log in (dpo.recorded_logs()["C"], dpo.recorded_logs()["E"]) else None,
     ],
     "orpo.log_odds": [
         lambda x: torch.logit(x.exp()),
@@ -602,8 +617,27 @@ def test_fresh_wrong_answers_do_not_pass(name):
 LEARNED = [{"loss": math.log(2), "rewards/margins": 0.0}, {"loss": 0.5, "rewards/margins": 0.9}]
 
 
-def own(rows=10, log=LEARNED, **faults):
-    return list(range(rows)), Report("own", "text", read=rows, kept=rows, **faults), SimpleNamespace(log=log)
+def pairs_of(rows):
+    """Pairs that are not the course's."""
+
+    def said(role, text):
+        return [{"role": role, "content": text}]
+
+    texts = [(f"May I grow herb {i}?", "Yes, in a pot.", "Who cares.") for i in range(rows)]
+    return [
+        {"prompt": said("user", q), "chosen": said("assistant", a), "rejected": said("assistant", b)}
+        for q, a, b in texts
+    ]
+
+
+def own(rows=10, log=LEARNED, trained=None, pairs=None, **faults):
+    pairs = pairs_of(rows) if pairs is None else pairs
+    report = {"read": len(pairs) + sum(map(len, faults.get("dropped", {}).values())), "kept": len(pairs)} | faults
+    return pairs, Report("own", "text", **report), SimpleNamespace(log=log, data=trained or pairs)
+
+
+def bundled(rows=20):
+    return list(cu.load_preferences(dpo.SAMPLES / "preferences", limit=rows)[0])
 
 
 @pytest.mark.parametrize(
@@ -611,15 +645,25 @@ def own(rows=10, log=LEARNED, **faults):
     [
         (own(), None),
         ("my file", "not_three"),
-        (own()[:2], "not_three"),
-        ((list(range(9)), *own()[1:]), "other_report"),
+        (own()[:1], "not_three"),
+        ((pairs_of(9), *own()[1:]), "other_report"),
+        (own(read=30), "other_report"),
         (own(dropped={"empty_answer": [4]}), "faults_left"),
         (own(duplicates=[3]), "faults_left"),
         (own(contradictions=[3]), "faults_left"),
         (own(leaked=[3]), "faults_left"),
+        (own(cut=[3]), "faults_left"),
+        (own(not_compared="test: broken"), "faults_left"),
+        (own(pairs=[{**one, "rejected": one["chosen"]} for one in pairs_of(9)]), "no_pairs"),
         (own(rows=5), "too_few"),
+        (own(pairs=bundled()), "not_own"),
+        (own(pairs=bundled() + pairs_of(7)), "not_own"),
+        (own(pairs=bundled() + pairs_of(8)), None),
+        (own(trained=pairs_of(20)), "other_pairs"),
+        (own(trained=bundled()), "other_pairs"),
         (own(log=[{"loss": 0.7}]), "no_preference_run"),
         (own(log=[]), "no_preference_run"),
+        (own(log=[LEARNED[0], {"loss": float("nan"), "rewards/margins": 1.0}]), "not_a_number"),
         (own(log=[{"loss": 0.4, "rewards/margins": 2.0}]), "wrong_reference"),
         (own(log=[{"loss": math.log(2), "rewards/margins": -0.1}]), "not_learned"),
     ],
@@ -627,6 +671,12 @@ def own(rows=10, log=LEARNED, **faults):
 def test_own_dataset(answer, diagnosis):
     assert check("dpo.own_dataset", answer) == ("fail" if diagnosis else "pass", diagnosis)
     assert "{" not in cu.ex("dpo.own_dataset").check(answer).text
+
+
+def test_own_data_are_checked_before_they_are_trained_on():
+    ready = cu.ex("dpo.own_dataset").check(own()[:2])
+    assert ready.outcome == "todo" and "train on them" in ready.text
+    assert check("dpo.own_dataset", own(duplicates=[3])[:2]) == ("fail", "faults_left")
 
 
 @pytest.mark.parametrize("faults", [{"dropped": {"empty_answer": [4]}}, {"duplicates": [4]}, {"leaked": [4]}])
@@ -642,52 +692,95 @@ GRID = [
     for i, model in enumerate(("small", "large"))
     for j, data in enumerate(("bundled", "own"))
 ]
+APART = {"prompt": [[{"role": "user", "content": "a"}]]}, {"prompt": [[{"role": "user", "content": "b"}]]}
+DATA = dict.fromkeys(("bundled", "own"), APART)
 
 
-@pytest.mark.parametrize(
-    ("table", "diagnosis"),
-    [
-        (GRID, None),
-        (pd.DataFrame(GRID), None),
-        (pd.DataFrame(GRID).assign(preferred=float("nan"), accuracy=[55, 60, 61, 62]), None),
-        (pd.DataFrame(GRID).assign(preferred=float("nan"), accuracy=[55, 60, 61, float("nan")]), "not_percent"),
-        (7, "no_table"),
-        (pd.DataFrame(GRID).rename(columns={"fluent": "margin"}), "columns"),
-        (pd.DataFrame(GRID).assign(preferred="high"), "not_percent"),
-        (pd.DataFrame(GRID).assign(preferred=float("nan")), "not_percent"),
-        (pd.DataFrame(GRID).assign(fluent=140), "not_percent"),
-        (pd.DataFrame(GRID).assign(preferred=0.6, fluent=0.98), "shares"),
-        (GRID[:2], "one_model"),
-        (GRID[::2], "one_dataset"),
-        (GRID[:3], "gaps"),
-        (pd.DataFrame(GRID).assign(preferred=70), "copied"),
-        (pd.DataFrame(GRID).assign(preferred=[99, 60, 61, 62], fluent=70), "impossible"),
-    ],
-)
-def test_scale_up(table, diagnosis):
-    assert check("dpo.scale_up", table) == ("fail" if diagnosis else "pass", diagnosis)
-
-
-def weights(preferred=(60, 80, 90, 94, 93), fluent=(99, 99, 99, 99, 98), lams=(0, 0.1, 0.3, 1, 3)):
-    nll = np.linspace(0.2, 0.3, len(lams))
-    return pd.DataFrame({"preferred": preferred, "fluent": fluent, "nll": nll}, index=list(lams))
+def grid(rows=GRID, data=DATA, **changed):
+    """The table with another first row."""
+    return [{**rows[0], **changed}, *rows[1:]], data
 
 
 @pytest.mark.parametrize(
     ("answer", "diagnosis"),
     [
-        ((weights(), 1), None),
-        ((weights(), 3), None),  # within two points
-        (weights(), "not_two"),
-        ((weights().drop(columns="nll"), 1), "columns"),
-        ((weights() / 100, 1), "shares"),
-        ((weights(lams=(0, 0.1, 0.3, 1), preferred=[1] * 4, fluent=[99] * 4), 1), "too_few"),
-        ((weights(lams=(0.01, 0.1, 0.3, 1, 3)), 1), "no_zero"),
-        ((weights().assign(preferred=90, fluent=99, nll=0.2), 1), "copied"),
-        ((weights(), 2), "not_in_table"),
-        ((weights(preferred=(60, 80, 90, 94, 96), fluent=(99, 99, 99, 99, 60)), 3), "not_fluent"),
-        ((weights(), 0), "lowest_nll"),
-        ((weights(), 0.1), "not_best"),
+        (grid(), None),
+        ((pd.DataFrame(GRID).to_dict("list"), DATA), None),
+        (grid([{**row, "preferred": float("nan"), "accuracy": 61.0 + i} for i, row in enumerate(GRID)]), None),
+        ("large", "no_table"),
+        (GRID, "no_table"),
+        (([{"model": "small", "margin": 3.0}], DATA), "columns"),
+        (grid(model="small "), "labels"),
+        (grid(model="Large"), "labels"),
+        (grid([{**row, "data": 7} for row in GRID]), "labels"),
+        (grid(preferred=float("nan")), "not_percent"),
+        (grid(fluent=float("nan")), "not_percent"),
+        (grid(preferred="60"), "not_percent"),
+        (grid(fluent=None), "not_percent"),
+        (grid(preferred=True), "not_percent"),
+        (grid(fluent=980.0), "not_percent"),
+        (grid(preferred=-1.0), "not_percent"),
+        (grid([{**row, "accuracy": 500.0} for row in GRID]), "not_percent"),
+        (grid([{**row, "accuracy": "97%"} for row in GRID]), "not_percent"),
+        (grid([{**row, "accuracy": [97.0]} for row in GRID]), "not_percent"),
+        (grid([{**row, "preferred": row["preferred"] / 100, "fluent": 0.98} for row in GRID]), "shares"),
+        (grid(preferred=0.6), "shares"),
+        (grid([{**row, "accuracy": 0.97} for row in GRID]), "shares"),
+        ((GRID[:2], DATA), "one_model"),
+        ((GRID[::2], DATA), "one_dataset"),
+        ((GRID[:3], DATA), "gaps"),
+        ((GRID + GRID[:1], DATA), "twice"),
+        ((GRID + [{**GRID[0], "preferred": 61.0}], DATA), "twice"),
+        ((([{**row, "preferred": 60.0} for row in GRID]), DATA), "copied"),
+        (grid(preferred=99.0), "impossible"),
+        ((GRID, {**DATA, "own": (APART[0], APART[0])}), "prompts_shared"),
+        ((GRID, {"bundled": APART}), "prompts_shared"),
+    ],
+)
+def test_scale_up(answer, diagnosis):
+    assert check("dpo.scale_up", answer) == ("fail" if diagnosis else "pass", diagnosis)
+
+
+def judged(preferred, fluent=95, count=200):
+    """Verdicts of which so many percent are preferred, spread evenly."""
+    good = [i * preferred // 100 != (i + 1) * preferred // 100 for i in range(count)]
+    bad = [i * (100 - fluent) // 100 != (i + 1) * (100 - fluent) // 100 for i in range(count)]
+    return [GIBBERISH if b and not g else GOOD if g else FAULT for g, b in zip(good, bad)]
+
+
+def weights(choice=1.0, lams=(0.0, 0.1, 1.0, 3.0, 10.0), preferred=(40, 60, 90, 89, 50), fluent=(95,) * 5, **changed):
+    nll = changed.get("nll", (0.2, 0.3, 0.4, 0.5, 0.6))
+    return {lam: {"verdicts": judged(p, f), "nll": n} for lam, p, f, n in zip(lams, preferred, fluent, nll)}, choice
+
+
+@pytest.mark.parametrize(
+    ("answer", "diagnosis"),
+    [
+        (weights(), None),
+        (weights(choice=3.0), None),  # no worse than chance allows
+        (weights(choice=1), None),
+        ("λ = 1", "not_two"),
+        (pd.DataFrame({"preferred": [1.0]}), "not_two"),
+        (({1.0: {"verdicts": judged(50)}}, 1.0), "not_two"),
+        (weights(lams=(0.0, -0.1, 1.0, 3.0, 10.0)), "not_weights"),
+        (weights(lams=(0.0, float("nan"), 1.0, 3.0, 10.0)), "not_weights"),
+        (weights(lams=("0", "0.1", "1", "3", "10"), choice="1"), "not_weights"),
+        (weights(lams=(0.0, 0.1, 1.0)), "too_few"),
+        (weights(lams=(0.01, 0.1, 1.0, 3.0, 10.0)), "no_zero"),
+        (weights(nll=(0.2, 0.3, float("inf"), 0.5, 0.6)), "not_judged"),
+        (weights(nll=(0.2, 0.3, -0.4, 0.5, 0.6)), "not_judged"),
+        (weights(nll=(0.2, "0.3", 0.4, 0.5, 0.6)), "not_judged"),
+        (({lam: {**one, "verdicts": one["verdicts"][:20]} for lam, one in weights()[0].items()}, 1.0), "not_judged"),
+        (
+            ({lam: {**one, "verdicts": [Verdict(judged=False)] * 200} for lam, one in weights()[0].items()}, 1.0),
+            "not_judged",
+        ),
+        (weights(preferred=(60,) * 5), "copied"),
+        (weights(choice=2.0), "not_in_table"),
+        (weights(choice=[1.0]), "not_two"),
+        (weights(choice=10.0, preferred=(40, 60, 50, 50, 60), fluent=(99, 99, 99, 99, 60)), "not_fluent"),
+        (weights(choice=0.0), "lowest_nll"),
+        (weights(choice=0.1), "not_best"),
     ],
 )
 def test_loss_weights(answer, diagnosis):
@@ -709,12 +802,18 @@ EVEN = {"ours": (GOOD, FAULT) * 100, "theirs": (FAULT, GOOD) * 100}
         (match(ours=(GIBBERISH,) * 200, conclusion="dpo"), None),
         ("orpo", "not_four"),
         ({"orpo": []}, "not_four"),
+        (match() | {"compute": "a lot"}, "not_four"),
         (match(ours=(GOOD,) * 150), "other_prompts"),
         (match(ours=(GOOD,) * 20, theirs=(FAULT,) * 20), "too_few"),
+        (match(ours=(Verdict(judged=False),) * 200), "not_judged"),
+        (match(orpo="a lot"), "no_compute"),
+        (match(orpo=float("nan")), "no_compute"),
+        (match(orpo=float("inf"), dpo=float("inf")), "no_compute"),
+        (match(orpo=True, dpo=True), "no_compute"),
+        (match(orpo=-1.0, dpo=-1.0), "no_compute"),
         (match(orpo=2.0), "unequal_compute"),
-        (match() | {"compute": "a lot"}, "not_four"),
-        (match(orpo="a lot"), "not_four"),
         (match(conclusion="ORPO wins"), "no_conclusion"),
+        (match(conclusion=["orpo"]), "no_conclusion"),
         (match(**EVEN), "interval_holds_half"),
         (match(conclusion="undecided"), "undecided_though_clear"),
         (match(conclusion="dpo"), "wrong_winner"),
@@ -724,16 +823,52 @@ def test_versus_dpo(answer, diagnosis):
     assert check("orpo.versus_dpo", answer) == ("fail" if diagnosis else "pass", diagnosis)
 
 
+BEFORE = {"margin": 2.0, "margin / beta": 6.0, "preferred": 97.0, "fluent": 99.0}
+AFTER = {"margin": 3.0, "margin / beta": 3.0, "preferred": 95.0, "fluent": 60.0}
+SAID = {"margin": "up", "margin / beta": "up", "preferred": "same", "fluent": "down"}
+
+
+def changed(settings={"beta": 1.0}, prediction=SAID, before=BEFORE, after=AFTER):  # noqa: B006
+    return settings, prediction, before, after
+
+
+@pytest.mark.parametrize(
+    ("answer", "diagnosis"),
+    [
+        (changed(), None),
+        (changed({"learning_rate": 1e-4}, dict.fromkeys(SAID, "same")), None),  # wrong, and still a prediction
+        ("up", "not_four"),
+        (changed()[:3], "not_four"),
+        (changed({}), "two_changes"),
+        (changed({"beta": 1.0, "max_steps": 20}), "two_changes"),
+        (changed(prediction={}), "no_prediction"),
+        (changed(prediction=SAID | {"fluent": "lower"}), "no_prediction"),
+        (changed(after=AFTER | {"margin": float("nan")}), "not_a_number"),
+    ],
+)
+@pytest.mark.parametrize("name", ["dpo.change_one", "orpo.change_one"])
+def test_change_one(name, answer, diagnosis):
+    assert check(name, answer) == ("fail" if diagnosis else "pass", diagnosis)
+
+
+def test_a_prediction_is_told_what_came_true_and_why():
+    text = cu.ex("dpo.change_one").check(changed()).text
+    assert "margin: you said up, it went up (2 → 3) ✓" in text and "fluent: you said down, it went down" in text
+    assert "margin / beta: you said up, it went down (6 → 3) ✗" in text and "closer to it" in text
+
+
 def test_every_named_mistake_of_the_tables_is_tried_here():
     tried = {
         "dpo.own_dataset": test_own_dataset,
         "dpo.scale_up": test_scale_up,
         "orpo.loss_weights": test_loss_weights,
         "orpo.versus_dpo": test_versus_dpo,
+        "dpo.change_one": test_change_one,
+        "orpo.change_one": test_change_one,
     }
     for name, test in tried.items():
-        keys = {case[1] for case in test.pytestmark[0].args[1]} - {None}
-        assert keys == {mistake.key for mistake in EXERCISES[name].mistakes}
+        keys = {case[1] for mark in test.pytestmark for case in mark.args[1] if len(case) == 2} - {None}
+        assert keys == {mistake.key for mistake in EXERCISES[name].mistakes} - {"train_now"}
     assert {*tried, *FUNCTIONS} == set(EXERCISES)
 
 
@@ -790,12 +925,12 @@ def test_progress_is_kept_and_a_code_carries_it(tmp_path, monkeypatch):
     table = cu.progress()
     states = dict(zip(table.frame["exercise"], table.frame["state"]))
     assert states["dpo.loss"] == "✓ passed" and states["orpo.loss"] == "✗ tried"
-    assert states["orpo.delta"] == "○ not tried yet" and "🐢 1 / 7" in str(table)
+    assert states["orpo.delta"] == "○ not tried yet" and "🐢 1 / 9" in str(table)
     monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / "elsewhere"))
-    assert "🐢 0 / 7" in str(cu.progress()) and "🐢 1 / 7" in str(cu.progress(table.code))
+    assert "🐢 0 / 9" in str(cu.progress()) and "🐢 1 / 9" in str(cu.progress(table.code))
     assert [file.name for file in (tmp_path / "elsewhere").iterdir()] == ["dpo.loss.pass"]
     (tmp_path / "elsewhere" / "kto.loss.pass").touch()  # of a later edition: stays, and is not in the way
-    assert "🐢 1 / 7" in str(cu.progress()) and len(list((tmp_path / "elsewhere").iterdir())) == 2
+    assert "🐢 1 / 9" in str(cu.progress()) and len(list((tmp_path / "elsewhere").iterdir())) == 2
 
 
 def test_codes_come_back_and_slips_are_found():
@@ -818,14 +953,14 @@ def test_progress_that_cannot_be_written_or_read_loses_only_itself(tmp_path, mon
     assert states["orpo.loss"] == states["orpo.delta"] == "✓ passed" and states["dpo.loss"] == "○ not tried yet"
     for torn in ('{"orpo.loss": "pa', "[]", "[" * 100_000):
         old.write_text(torn)
-        assert check("dpo.loss", dpo.dpo_loss) == ("pass", None) and "🐢 1 / 7" in str(cu.progress())
+        assert check("dpo.loss", dpo.dpo_loss) == ("pass", None) and "🐢 1 / 9" in str(cu.progress())
         assert "progress.json is damaged" in capsys.readouterr().out and old.read_text() == torn
     monkeypatch.setenv("COURSE_PROGRESS", str(old))  # a file where a folder should be
     assert check("orpo.loss", orpo.orpo_loss) == ("pass", None)
     assert "set COURSE_PROGRESS" in capsys.readouterr().out
     monkeypatch.delenv("COURSE_PROGRESS")
     monkeypatch.setattr(Path, "expanduser", lambda path: (_ for _ in ()).throw(RuntimeError("no home")))
-    assert check("orpo.loss", orpo.orpo_loss) == ("pass", None) and "🐢 0 / 7" in str(cu.progress())
+    assert check("orpo.loss", orpo.orpo_loss) == ("pass", None) and "🐢 0 / 9" in str(cu.progress())
     assert "set COURSE_PROGRESS" in capsys.readouterr().out
 
 
@@ -878,3 +1013,12 @@ def test_what_is_no_class_is_one_clear_line(tmp_path):
     for arguments in ([], [tmp_path / "nowhere.txt"], [tmp_path], [tmp_path / "picture"]):
         done = class_progress(*arguments)
         assert done.returncode == 1 and "expected a text file" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_whole_lesson_earns_a_certificate_in_every_language():
+    code = encode({one.name for one in LESSONS[0]})
+    assert "Certificate" not in cu.progress(encode({"dpo.loss"}), name="An")._repr_html_()
+    page = cu.progress(code, name="<i>An</i> Nguyễn")._repr_html_()
+    assert page.count("&lt;i&gt;An&lt;/i&gt; Nguyễn") == 2 and "<i>" not in page and page.count(code) == 4
+    assert "Certificate: preference alignment, DPO" in page and "Chứng nhận" in page and "ORPO" not in page
+    assert 'cu.progress(name="…")' in str(cu.progress(code)) and decode(code) == {one.name for one in LESSONS[0]}

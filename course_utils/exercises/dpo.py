@@ -442,8 +442,14 @@ def example_logs() -> list[list[dict]]:
         rewards = ("rewards/margins", "rewards/chosen", "rewards/rejected")
         return [entry | {key: factor * entry[key] for key in rewards} for entry in log]
 
+    def sunk(log, part):
+        """Both rewards lower by this part of the margin, which stays as it is."""
+        both = ("rewards/chosen", "rewards/rejected")
+        return [entry | {key: entry[key] - part * entry["rewards/margins"] for key in both} for entry in log]
+
     dip = logs["F"][:-1] + [logs["F"][-1] | {"rewards/chosen": -0.9}]
-    return [*logs.values(), scaled(logs["B"], 3), dip, logs["A"][:35], logs["C"][:50], logs["E"][:45]]
+    others = [scaled(logs["B"], 3), scaled(logs["C"], 0.1), scaled(logs["E"], 0.1), scaled(sunk(logs["A"], 0.3), 10)]
+    return [*logs.values(), *others, sunk(logs["A"], 0.3), dip, logs["A"][:35], logs["C"][:50], logs["E"][:45]]
 
 
 @dataclass(repr=False)
@@ -587,7 +593,7 @@ def read_grid(answer) -> SimpleNamespace:
     cells = [
         value for column in scores for value in table[column] if not (isinstance(value, float) and math.isnan(value))
     ]
-    judged = table["preferred"].notna() | (table["accuracy"].notna() if "accuracy" in table else False)
+    judged = table[[column for column in ("preferred", "accuracy") if column in table]].notna().any(axis=1)
     runs = list(zip(table.get("model", []), table.get("data", [])))
     models, sets = ({*column} for column in zip(*runs)) if runs else (set(), set())
     names = dict(models=len(models), sets=len(sets), labels=[*models, *sets])

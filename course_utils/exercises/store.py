@@ -113,7 +113,7 @@ def progress(code: str | None = None, name: str = "") -> Table:
         if (passed := decode(code)) is None:
             words = _("{code!r} is no code of this course; copy it again from cu.progress()")
             raise ValueError(words.format(code=code))
-        for name in passed:
-            record(name, "pass")
+        for one in passed:
+            record(one, "pass")
         found |= dict.fromkeys(passed, "pass")
     return Table(found, name)
