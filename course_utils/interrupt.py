@@ -1,12 +1,14 @@
 """For the curious: what ends a training early, and where an interrupted one goes on."""
 
 import math
+import random
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate.utils import reduce
 from transformers import TrainerCallback, TrainingArguments
@@ -59,6 +61,15 @@ def first_interrupt() -> Iterator[threading.Event]:
         yield asked
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def same_random_state() -> Iterator[None]:
+    """Leave Python's, NumPy's and PyTorch's random numbers as if nothing had been drawn or seeded."""
+    with ExitStack() as kept, torch.random.fork_rng():
+        kept.callback(random.setstate, random.getstate())
+        kept.callback(np.random.set_state, np.random.get_state())
+        yield
 
 
 def checkpoint_of(args: TrainingArguments) -> str | None:

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallba
 
 from .batch import Row, SimilarLengths, batch_logps, encode, frozen, leaves_room, pack, row_logps, shares_prompts
 from .i18n import _
-from .interrupt import Complete, Guard, checkpoint_of, first_interrupt
+from .interrupt import Complete, Guard, checkpoint_of, first_interrupt, same_random_state
 from .losses import dpo_loss, log_odds_ratio, orpo_loss
 
 SHOW_PROGRESS: list[Callable] = []  # each training makes its own of these callbacks, and calls their `close`
@@ -159,6 +159,7 @@ def released(model: PreTrainedModel) -> PreTrainedModel:
     return fresh
 
 
+@same_random_state()
 def train(
     model, tokenizer, data: Dataset, rows: list[Row | None], args, peft_config, objective, per_token=False
 ) -> Run:
@@ -199,7 +200,7 @@ def train(
         message = _("interrupted after step {step} of {steps}: the model so far and its log are kept")
         if args.save_strategy != "no":
             message += _("; run the cell again with resume_from_checkpoint=True in the settings to go on")
-        warnings.warn(message.format(step=trainer.state.global_step, steps=trainer.state.max_steps), stacklevel=3)
+        warnings.warn(message.format(step=trainer.state.global_step, steps=trainer.state.max_steps), stacklevel=4)
     clean = policy()  # the Trainer and accelerate leave marks on the one they trained, which a copy would carry along
     clean.load_state_dict(state)
     return Run(clean.to(args.device).eval(), trainer.state.log_history, tokens, not interrupt.is_set(), data)

@@ -3,11 +3,15 @@
 import copy
 import math
 import os
+import random
 import signal
 import threading
+import time
 import warnings
+from contextlib import suppress
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -634,6 +638,43 @@ def test_a_second_interrupt_breaks_off(small, few, make_args, interrupt):
         cu.train_dpo(*small, few, make_args(max_steps=5, learning_rate=1e-3))
     assert same(before, weights(small[0])) and vars(small[0]).keys() == marks
     assert signal.getsignal(signal.SIGINT) is handler
+
+
+@pytest.mark.parametrize("peft_config", [None, LORA], ids=["all weights", "adapter"])
+def test_interrupts_at_any_point_leave_all_as_it_was(small, few, make_args, keyboard, peft_config):
+    """Two in a row, from the set-up of the trainer to the last step; afterwards the next training is like the first."""
+
+    def state():
+        numbers = np.random.get_state()[1].tolist(), random.getstate(), torch.get_rng_state().tolist()
+        return signal.getsignal(signal.SIGINT), numbers, {*vars(small[0])}, small[0].training
+
+    def train():
+        return cu.train_dpo(*small, few, make_args(max_steps=3, learning_rate=1e-3), peft_config=peft_config)
+
+    def wait(timers):  # interrupts that come after a training are of no interest
+        for timer in timers:
+            if timer.ident:  # it was started
+                timer.join()
+        time.sleep(0.1)
+
+    train()
+    begun, before, first = time.monotonic(), (state(), weights(small[0])), steps(train().log)
+    lasts = time.monotonic() - begun
+    for part in range(8):
+        delays = [lasts * part / 8, lasts * part / 8 + 0.01]
+        timers = [threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT)) for delay in delays]
+        try:
+            for timer in timers:
+                timer.start()
+            with warnings.catch_warnings(action="ignore"):
+                train()
+            wait(timers)
+        except KeyboardInterrupt:
+            with suppress(KeyboardInterrupt):
+                wait(timers)
+        assert state() == before[0] and same(before[1], weights(small[0]))
+    again = steps(train().log)
+    assert [entry["loss"] for entry in again] == [entry["loss"] for entry in first]
 
 
 def test_interrupts_break_off_again_after_a_training(keyboard):

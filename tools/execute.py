@@ -1,5 +1,6 @@
 """For authors: run every notebook and keep what it printed: `python tools/execute.py [part of a path]`."""
 
+import re
 import sys
 import time
 from pathlib import Path
@@ -26,6 +27,9 @@ def tidy(notebook) -> None:
             for output in merged:
                 output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)  # the still picture stays
                 if output.output_type == "stream" and output.name == "stderr":
+                    output.text = re.sub(
+                        r"\S*/site-packages/", "", output.text
+                    )  # where a library is, is the machine's affair
                     lines = (line.rstrip("\r").rpartition("\r")[2].rstrip() for line in output.text.split("\n"))
                     output.text = "\n".join(lines)
             bars = [output for output in merged if output.get("name") == "stderr"]

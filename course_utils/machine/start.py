@@ -29,7 +29,7 @@ PLANS = (
 #: Learning rate and steps for real models, to begin with: usual values of papers and model cards, not tuned here.
 REAL = {"sft": (2e-5, 60), "dpo": (5e-6, 125), "orpo": (8e-6, 125)}
 #: For every training. Checkpointed gradients would cost time; answers of similar length together take a third less.
-ALWAYS = {"gradient_checkpointing": False, "train_sampling_strategy": "group_by_length"}
+ALWAYS = {"activation_checkpointing": False, "train_sampling_strategy": "group_by_length"}
 ALWAYS |= {"logging_steps": 1, "save_strategy": "no", "report_to": "none", "output_dir": "runs"}
 
 
