@@ -884,8 +884,8 @@ def test_the_signs_of_a_run_are_told_apart():
         wrong = lambda log, sign=sign: sign if right(log) else None  # noqa: E731
         assert check("dpo.diagnose_run", wrong) == ("fail", key)
     assert check("dpo.diagnose_run", lambda log: "logps/chosen" if right(log) else None) == ("pass", None)
-    assert check("dpo.diagnose_run", lambda log: "rewards/chosen") == ("fail", "flags_sound")
-    assert check("dpo.diagnose_run", lambda log: None if len(log) else 1) == ("fail", "misses_ruined")
+    assert check("dpo.diagnose_run", lambda log: "rewards/chosen") == ("fail", "flags_healthy")
+    assert check("dpo.diagnose_run", lambda log: None if len(log) else 1) == ("fail", "misses_collapsed")
 
 
 # ------------------------------------------------------------------ words and progress

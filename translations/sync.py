@@ -221,7 +221,7 @@ def check(root: Path, langs: list[str]) -> list[str]:
                 elif not message.string:
                     say(message, "not translated")
                 elif message.fuzzy:
-                    say(message, "fuzzy, its source has changed; mend the translation and take the mark away")
+                    say(message, "fuzzy, its source has changed; fix the translation and take the mark away")
                 else:
                     for what in misfits(message):
                         say(message, what)

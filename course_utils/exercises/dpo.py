@@ -103,19 +103,19 @@ SPLIT_DIALOGUE = SplitDialogue(
     inspect.getsource(split_dialogue),
     N_("A capturing group in re.split keeps the speakers, and the two line breaks make a marker of a mere word."),
     (
-        N_("What exactly stands before each turn, line breaks and the blank behind the colon included?"),
+        N_("What exactly stands before each turn, line breaks and the space after the colon included?"),
         N_("re.split with a group in round brackets gives back the separators too: speaker, text, speaker, text …"),
-        N_("Split at \\n\\n(Human|Assistant): and a blank; leave out the first piece; take the rest two by two."),
+        N_("Split at \\n\\n(Human|Assistant): and a space; leave out the first piece; take the rest two by two."),
     ),
     [
         Mistake("splits_inside", N_("You cut at the word “Human:” wherever it stands. People also write it inside a sentence or at the start of a line. What makes a turn is more than the word."), split_at(r"\s*(Human|Assistant): ?")),
         Mistake("splits_at_lines", N_("You cut at the word “Human:” wherever it stands. People also write it inside a sentence or at the start of a line. What makes a turn is more than the word."), split_at(r"\n+(Human|Assistant): ")),
-        Mistake("stripped", N_("You strip blanks or line breaks off the contents. Whoever joins the messages again should get back the text to the letter, and the tokens of a blank are tokens too."), after=contents(str.strip)),
-        Mistake("stripped_left", N_("You strip blanks or line breaks off the contents. Whoever joins the messages again should get back the text to the letter, and the tokens of a blank are tokens too."), after=contents(str.lstrip)),
-        Mistake("stripped_right", N_("You strip blanks or line breaks off the contents. Whoever joins the messages again should get back the text to the letter, and the tokens of a blank are tokens too."), after=contents(str.rstrip)),
+        Mistake("stripped", N_("You strip spaces or line breaks off the contents. Whoever joins the messages again should get back the text to the letter, and the tokens of a space are tokens too."), after=contents(str.strip)),
+        Mistake("stripped_left", N_("You strip spaces or line breaks off the contents. Whoever joins the messages again should get back the text to the letter, and the tokens of a space are tokens too."), after=contents(str.lstrip)),
+        Mistake("stripped_right", N_("You strip spaces or line breaks off the contents. Whoever joins the messages again should get back the text to the letter, and the tokens of a space are tokens too."), after=contents(str.rstrip)),
         Mistake("lost_paragraphs", N_("An answer of several paragraphs keeps only its first: you cut at every blank line. Cut only where a speaker's name follows."), after=contents(lambda text: text.split("\n\n")[0])),
         Mistake("lost_lines", N_("A turn of several lines keeps only its first. In a pattern the dot does not match a line break; and a turn ends where the next speaker begins, not with the line."), after=contents(lambda text: text.split("\n")[0])),
-        Mistake("joined_lines", N_("Line breaks or repeated blanks are gone from the contents. Whoever joins the messages again should get back the text to the letter."), after=contents(lambda text: " ".join(text.split()))),
+        Mistake("joined_lines", N_("Line breaks or repeated spaces are gone from the contents. Whoever joins the messages again should get back the text to the letter."), after=contents(lambda text: " ".join(text.split()))),
         Mistake("last_turn_only", N_("Only the last question and answer are left. The earlier turns are part of the prompt: without them the model cannot know what “it” refers to."), after=lambda messages: messages[-2:]),
         Mistake("first_turn_only", N_("Only the first question and answer are left. A dialogue can have many turns; go on until its end."), after=lambda messages: messages[:2]),
         Mistake("last_lost", N_("The last message is missing, and it is the answer that the preference is about. Does your loop end one step early?"), after=lambda messages: messages[:-1]),
@@ -312,11 +312,11 @@ BETA_ON_ONE, ADDED = (
 REWARD_MARGIN = FunctionExercise(
     "dpo.reward_margin",
     inspect.getsource(reward_margin),
-    N_("Each reward is β times a log-ratio of policy to reference for one answer; the margin is chosen less rejected."),
+    N_("Each reward is β times a log-ratio of policy to reference for one answer; the margin is chosen minus rejected."),
     (
         N_("First the implicit reward of one answer (section 4). Which two log-probabilities does it compare?"),
         N_("r = β (log π - log π_ref), once for the chosen and once for the rejected answer."),
-        N_("Subtract: the reward of the chosen answer less that of the rejected one. No sigmoid, no average."),
+        N_("Subtract: the reward of the chosen answer minus that of the rejected one. No sigmoid, no average."),
     ),
     [
         *ARGUMENTS,
@@ -340,7 +340,7 @@ LOSS = FunctionExercise(
     (
         N_("Begin with the margin, as in dpo.reward_margin. What turns a lead into a probability of winning?"),
         N_("The sigmoid does. A loss wants to be small when that probability is near 1: take its negative log."),
-        N_("-F.logsigmoid(β × (log-ratio of the chosen less log-ratio of the rejected)), one number a pair."),
+        N_("-F.logsigmoid(β × (log-ratio of the chosen minus log-ratio of the rejected)), one number per pair."),
     ),
     [
         *ARGUMENTS,
@@ -454,11 +454,11 @@ def example_logs() -> list[list[dict]]:
 
 @dataclass(repr=False)
 class DiagnoseRun(FunctionExercise):
-    """Any rule passes that finds the ruined runs and names the curve that gives them away."""
+    """Any rule passes that finds the collapsed runs and names the curve that gives them away."""
 
     def explain(self, cases, results, wanted, gradients=()) -> CheckFailed:
         if all(result is None for result in results):
-            return self.mistake("misses_ruined")
+            return self.mistake("misses_collapsed")
         told = {
             "rewards/margins": "margin",
             "rewards/accuracies": "accuracy",
@@ -470,10 +470,10 @@ class DiagnoseRun(FunctionExercise):
             if isinstance(result, str) and result in told:
                 return self.mistake(told[result])
             if result is not None and not (isinstance(result, str) and result == "rewards/chosen"):
-                text = _("It returned {got}; expected None for a sound run, or the name of the curve that tells.")
+                text = _("It returned {got}; expected None for a healthy run, or the name of the curve that tells.")
                 return CheckFailed("fail", "unknown_sign", text.format(got=repr(result)))
         flagged = any(result is not None and want is None for want, result in zip(wanted, results))
-        return self.mistake("flags_sound" if flagged else "misses_ruined")
+        return self.mistake("flags_healthy" if flagged else "misses_collapsed")
 
     def read(self, result):
         if isinstance(result, str):
@@ -484,19 +484,19 @@ class DiagnoseRun(FunctionExercise):
 DIAGNOSE_RUN = DiagnoseRun(
     "dpo.diagnose_run",
     inspect.getsource(diagnose_run),
-    N_("In a ruined run the chosen answers' reward plunges together with the rejected ones'; margin, loss and accuracy look as good as in a sound one."),
+    N_("In a collapsed run the chosen answers' reward plunges together with the rejected ones'; margin, loss and accuracy look as good as in a healthy one."),
     (
         N_("Plot all four logs with cu.plot_reward_margins and look at the middle chart."),
-        N_("In a sound run the two rewards part. In the ruined one, where do both of them go?"),
-        N_("Take the mean of the last ten “rewards/chosen”. If it is far below zero, compared with the margin, the run is ruined."),
+        N_("In a healthy run the two rewards part. In the collapsed one, where do both of them go?"),
+        N_("Take the mean of the last ten “rewards/chosen”. If it is far below zero, compared with the margin, the run has collapsed."),
     ),
     [
-        Mistake("margin", N_("You go by the margin. The ruined run has a fine one: the two rewards fall together, one faster than the other, and their difference grows.")),
+        Mistake("margin", N_("You go by the margin. The collapsed run has a fine one: the two rewards fall together, one faster than the other, and their difference grows.")),
         Mistake("accuracy", N_("You go by the accuracy. It only says which of the two answers is ahead, not whether either is still worth reading.")),
-        Mistake("loss", N_("You go by the loss. It sees the margin and nothing else, so it is content with a ruined model too.")),
-        Mistake("rejected", N_("The rejected answers fall in sound runs too; that is what the loss asks for. Which other curve should not follow them?")),
-        Mistake("flags_sound", N_("You call a sound run ruined. Chosen rewards may dip a little, above all with a large β: compare the fall with the margin.")),
-        Mistake("misses_ruined", N_("A ruined run gets past you. Look at the rewards of the chosen answers over the last steps, and compare their fall with the margin, not with a fixed number.")),
+        Mistake("loss", N_("You go by the loss. It sees the margin and nothing else, so it is content with a collapsed model too.")),
+        Mistake("rejected", N_("The rejected answers fall in healthy runs too; that is what the loss asks for. Which other curve should not follow them?")),
+        Mistake("flags_healthy", N_("You call a healthy run collapsed. Chosen rewards may dip a little, above all with a large β: compare the fall with the margin.")),
+        Mistake("misses_collapsed", N_("A collapsed run gets past you. Look at the rewards of the chosen answers over the last steps, and compare their fall with the margin, not with a fixed number.")),
     ],
     right=diagnose_run,
     cases=lambda: [(log,) for log in example_logs()],
@@ -575,7 +575,7 @@ my_answer = my_pairs, my_report, my_run
         Mistake("not_learned", N_("At the end the margin is not above zero: the chosen answers are not ahead. More steps, or a higher learning rate?"), holds=lambda a: last_ten(a.run.log, "rewards/margins") > 0),
     ],
     read=read_own,
-    done=N_("{count} sound pairs, {own} of them your own, and a run that started from its reference and learned from them."),
+    done=N_("{count} faultless pairs, {own} of them your own, and a run that started from its reference and learned from them."),
 )  # fmt: skip
 
 # ---------------------------------------------------------------- dpo.scale_up
@@ -639,7 +639,7 @@ my_answer = my_table, my_data
     [
         Mistake("no_table", N_("Give the table, a DataFrame or a list of dicts, one a run, and the data by label.")),
         Mistake("columns", N_("The table needs the columns model, data, preferred and fluent. Margins have no place in it: between models and settings they cannot be compared."), holds=lambda a: {*COLUMNS} <= {*a.table.columns}),
-        Mistake("labels", N_("Models and data need a name each, written alike in every row: no blanks around it, no other capitals."), holds=lambda a: all(isinstance(one, str) and one == one.strip() for one in a.labels) and len({one.lower() for one in a.labels}) == a.models + a.sets),
+        Mistake("labels", N_("Models and data need a name each, written alike in every row: no spaces around it, no other capitals."), holds=lambda a: all(isinstance(one, str) and one == one.strip() for one in a.labels) and len({one.lower() for one in a.labels}) == a.models + a.sets),
         Mistake("not_percent", N_("“preferred”, “fluent” and “accuracy” must be numbers from 0 to 100; “preferred” may be missing where there is an accuracy."), holds=lambda a: all(real(value, 0, 100) for value in a.cells) and a.judged.all() and a.table["fluent"].notna().all()),
         Mistake("shares", N_("These are shares between 0 and 1. Multiply by 100: the columns are in percent."), holds=lambda a: all(a.table[one].max() > 1 and not ((a.table[one] > 0) & (a.table[one] < 1) & (a.table["fluent"] > 50)).any() for one in a.scores if a.table[one].notna().any())),
         Mistake("one_model", N_("All runs are of one model size. Size is half of the question."), holds=lambda a: a.models >= 2),

@@ -126,11 +126,11 @@ def with_nll() -> list[tuple]:
 LOG_ODDS_RATIO = FunctionExercise(
     "orpo.log_odds_ratio",
     inspect.getsource(log_odds_ratio),
-    N_("The log of a quotient of odds is the difference of the two log odds, chosen less rejected."),
+    N_("The log of a quotient of odds is the difference of the two log odds, chosen minus rejected."),
     (
         N_("You have the log odds of one answer from the exercise before. How do you compare two?"),
         N_("The log of a ratio is a difference."),
-        N_("Log odds of the chosen answer less log odds of the rejected one; use cu.log_odds, or your own."),
+        N_("Log odds of the chosen answer minus log odds of the rejected one; use cu.log_odds, or your own."),
     ),
     [
         Mistake("cancels", CANCELS, naive_ratio, remark=True),
