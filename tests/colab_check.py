@@ -92,7 +92,7 @@ def main(python, repository, notebook, *modules):
                     if output.get("name") == "stderr" and not re.search(r"it/s|s/it|^\s*$", text):
                         print("         ", text.strip())
                     must_hold = cell.id.endswith(("-hold", "-holds", "-agrees"))
-                    if output.output_type == "error" or (must_hold and "False" in text):
+                    if output.output_type == "error" or (must_hold and "✗" in text):
                         raise SystemExit("\n".join(output.get("traceback", [f"{cell.id}: {text}"])))
 
 

@@ -77,7 +77,7 @@ def test_what_must_hold_holds(lang, name):
     assert len(checks) >= 6
     for cell in checks:
         text = cell.outputs[0].data["text/plain"]
-        assert "True" in text and "False" not in text, cell.id
+        assert "✓" in text and "✗" not in text, cell.id
 
 
 @pytest.mark.parametrize(("lang", "name"), ALL)

@@ -1,0 +1,31 @@
+"""For learners: what was found, beside what was asked for."""
+
+import operator
+from collections.abc import Sequence
+
+RELATIONS = {">": operator.gt, "≥": operator.ge, "<": operator.lt, "≤": operator.le}
+
+
+class expect:  # noqa: N801  # called like a function, and shows itself
+    """Compare numbers: `cu.expect(("fluent", 0.99, "≥", 0.97), ...)`, a line each, ✓ or ✗. It is true if all hold.
+
+    A row is a name, a number, one of > ≥ < ≤, and the number asked for; more relations may follow.
+
+    >>> expect(("fluent", 0.993, "≥", 0.97), ("preferred", 0.5, ">", 0.6, "<", 0.8))
+    ✓ fluent: 0.993 (≥ 0.97)
+    ✗ preferred: 0.5 (> 0.6, < 0.8)
+    """
+
+    def __init__(self, *rows: Sequence):
+        self.lines = []
+        for name, found, *asked in rows:
+            pairs = list(zip(asked[::2], asked[1::2]))
+            sign = "✓" if all(RELATIONS[relation](found, bound) for relation, bound in pairs) else "✗"
+            bounds = ", ".join(f"{relation} {bound:.3g}" for relation, bound in pairs)
+            self.lines.append(f"{sign} {name}: {found:.3g} ({bounds})")
+
+    def __bool__(self) -> bool:
+        return all(line.startswith("✓") for line in self.lines)
+
+    def __repr__(self) -> str:
+        return "\n".join(self.lines)
