@@ -6,7 +6,7 @@ from collections.abc import Sequence
 RELATIONS = {">": operator.gt, "≥": operator.ge, "<": operator.lt, "≤": operator.le}
 
 
-class expect:  # noqa: N801  # called like a function, and shows itself
+class expect:  # called like a function, and shows itself
     """Compare numbers: `cu.expect(("fluent", 0.99, "≥", 0.97), ...)`, a line each, ✓ or ✗. It is true if all hold.
 
     A row is a name, a number, one of > ≥ < ≤, and the number asked for; more relations may follow.
