@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 import torch
 from datasets import Dataset
+from IPython.display import HTML
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .batch import encode, row_logps
-from .i18n import _
+from .figures.figure import table
+from .i18n import LITERAL, _, shown
 from .world import RULES, Verdict, fault_text, judge, language_of
 
 Messages = list[dict]
@@ -83,6 +85,13 @@ def share(verdicts: Sequence[Verdict], test: Callable[[Verdict], bool] | None = 
     return sum(map(test, verdicts)) / len(verdicts) if verdicts else math.nan
 
 
+class Scores(pd.DataFrame):
+    """A table in whose names MathJax finds no formulas."""
+
+    def _repr_html_(self) -> str:
+        return self.to_html(border=0, classes=LITERAL)
+
+
 def score_table(prompts: Sequence[Messages], verdicts: dict[str, Sequence[Verdict]]) -> pd.DataFrame:
     """Percentages, a column a model: preferred, fluent, by language, each broken rule. ValueError if verdicts lack."""
     langs = [language_of(prompt[-1]["content"]) for prompt in prompts]
@@ -93,12 +102,13 @@ def score_table(prompts: Sequence[Messages], verdicts: dict[str, Sequence[Verdic
         return [share(those, test) for those in kept]
 
     tests: dict[str, Callable | None] = {_("preferred"): None, _("fluent"): lambda v: v.fluent}
-    table = {what: row(test) for what, test in tests.items()}
-    table |= {f"{what}, {lang}": row(test, lang) for what, test in tests.items() for lang in known}
-    table |= {fault_text(r): row(lambda v, r=r: r in v.broken) for r in RULES if known or r == "fluent"}
-    table |= {_("not judged"): row(lambda v: not v.judged)} if None in langs else {}
-    percentages = 100 * pd.DataFrame.from_dict(table, orient="index", columns=[*verdicts])
-    return percentages.round(1).rename_axis(columns=_("share of answers, %"))
+    rows = {what: row(test) for what, test in tests.items()}
+    rows |= {f"{what}, {lang}": row(test, lang) for what, test in tests.items() for lang in known}
+    rows |= {fault_text(r): row(lambda v, r=r: r in v.broken) for r in RULES if known or r == "fluent"}
+    rows |= {_("not judged"): row(lambda v: not v.judged)} if None in langs else {}
+    names = [shown(name, 200) for name in verdicts]
+    percentages = 100 * pd.DataFrame.from_dict(rows, orient="index", columns=names)
+    return Scores(percentages.round(1).rename_axis(columns=_("share of answers, %")))
 
 
 def answer_logps(
@@ -138,8 +148,7 @@ def win_rate(ours: Sequence[Verdict], theirs: Sequence[Verdict]) -> tuple[float,
     return rate, centre - half, centre + half
 
 
-def side_by_side(prompts: Sequence[Messages], answers: dict[str, Sequence[str]]) -> "pd.io.formats.style.Styler":
+def side_by_side(prompts: Sequence[Messages], answers: dict[str, Sequence[str]]) -> HTML:
     """A table to read: each prompt's last turn, and what each model in `answers` said to it."""
-    table = pd.DataFrame({_("question"): [prompt[-1]["content"] for prompt in prompts], **answers})
-    cells = {"text-align": "left", "white-space": "pre-wrap", "vertical-align": "top", "max-width": "24em"}
-    return table.style.set_properties(**cells).hide(axis="index")
+    questions = [prompt[-1]["content"] for prompt in prompts]
+    return table([_("question"), *answers], *zip(questions, *answers.values(), strict=True))

@@ -1,12 +1,17 @@
 """For whoever shows words: the learner's language. Messages are looked up when they are shown, never at import."""
 
 import gettext
+import re
 from functools import cache
 from pathlib import Path
 
 TRANSLATIONS = Path(__file__).parents[1] / "translations"
 SOURCE_LANGUAGE = "en"
 _language = SOURCE_LANGUAGE
+#: What cannot be seen, and may change the look of its neighbours: control characters, marks of direction, half pairs.
+UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+#: The classes of HTML in which MathJax, of both major versions, leaves $ alone.
+LITERAL = "tex2jax_ignore mathjax_ignore"
 
 
 def languages() -> list[str]:
@@ -48,6 +53,15 @@ def translate(lang: str, message: str) -> str:
 def _(message: str) -> str:
     """`message` in the learner's language."""
     return translate(_language, message)
+
+
+def shown(text: object, most: int = 2000) -> str:
+    """A text from anywhere, as it may be shown: the unseen as escapes, and after `most` signs its length instead."""
+    whole = str(text)
+    seen = UNSEEN.sub(lambda found: ascii(found[0])[1:-1], whole[:most])
+    if len(whole) <= most:
+        return seen
+    return seen + " " + _("… ({count} characters in all)").format(count=format_thousands(len(whole)))
 
 
 def format_thousands(number: int) -> str:

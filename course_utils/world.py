@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from .i18n import N_, _
+from .i18n import N_, _, shown
 
 WORLD, LANGUAGES = Path(__file__).parents[1] / "data_samples" / "world", ("en", "vi")
 
@@ -172,7 +172,7 @@ def find_question(text: str) -> Question:
     if not found:
         words = _("judge: “{text}” holds no question of the bundled world, and the judge knows no other; judge answers "
                   "to prompts from data_samples/, or read other answers side by side instead")  # fmt: skip
-        raise ValueError(words.format(text=text[:80]))
+        raise ValueError(words.format(text=shown(text, 80)))
     return questions()[found[-1]]
 
 

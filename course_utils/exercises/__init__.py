@@ -1,6 +1,6 @@
 """Exercises that say why an answer is wrong: `cu.ex("dpo.loss").check(dpo_loss)`."""
 
-from ..i18n import _
+from ..i18n import _, shown
 from . import dpo, orpo
 from .core import Exercise
 from .store import progress
@@ -14,6 +14,8 @@ def ex(name: str) -> Exercise:
     """The exercise of a name, such as "dpo.loss"; `.check(answer)`, `.hint()` and `.solution()` go on from there."""
     if name not in EXERCISES:
         raise ValueError(
-            _("there is no exercise {name!r}; choose one of {known}").format(name=name, known=", ".join(EXERCISES))
+            _("there is no exercise {name!r}; choose one of {known}").format(
+                name=shown(name, 60), known=", ".join(EXERCISES)
+            )
         )
     return EXERCISES[name]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..i18n import _
+from ..i18n import _, shown
 
 
 def same(one: Any, other: Any) -> bool:
@@ -45,8 +45,7 @@ def plain(value: Any) -> str:
     if isinstance(value, torch.Tensor):
         rounded = [round(number, 4) for number in value.detach().double().flatten().tolist()[:4]]
         return f"{rounded}{' …' if value.numel() > 4 else ''}"
-    text = f"{value:.4f}" if isinstance(value, float) else repr(value)
-    return text if len(text) <= 200 else text[:200] + " …"
+    return f"{value:.4f}" if isinstance(value, float) else shown(repr(value), 200)
 
 
 def marked(wanted: str, got: str) -> str:

@@ -23,7 +23,7 @@ import torch
 from IPython import get_ipython
 from IPython.display import display
 
-from ..i18n import _, language
+from ..i18n import LITERAL, _, language, shown
 from .codes import TIERS, tier_of
 from .compare import all_finite, plain, pulls, relation, same
 from .runner import CheckFailed, gradients, safe, todo, watch
@@ -41,14 +41,14 @@ class Shown:
     code: str = ""
 
     def __repr__(self) -> str:
-        code = f"\n\n{self.code}" if self.code else ""
-        return f"{self.title}\n{textwrap.fill(self.text, 100)}{code}"
+        code = f"\n\n{shown(self.code, 5000)}" if self.code else ""
+        return f"{self.title}\n{textwrap.fill(shown(self.text), 100)}{code}"
 
     def _repr_html_(self) -> str:
-        code = f"<pre lang='en'><code>{html.escape(self.code)}</code></pre>" if self.code else ""
+        code = f"<pre lang='en'><code>{html.escape(shown(self.code, 5000))}</code></pre>" if self.code else ""
         return (
-            f"<div lang='{language()}' style='border-left:4px solid currentColor;padding:0.3em 0.8em'>"
-            f"<strong>{html.escape(self.title)}</strong><p>{html.escape(self.text)}</p>{code}</div>"
+            f"<div lang='{language()}' class='{LITERAL}' style='border-left:4px solid currentColor;padding:0.3em 0.8em'>"
+            f"<strong>{html.escape(self.title)}</strong><p>{html.escape(shown(self.text))}</p>{code}</div>"
         )
 
 

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 
 from ..data import load_preferences
 from ..data.report import REASONS
-from ..i18n import N_, _
-from .compare import marked
+from ..i18n import N_, _, shown
+from .compare import marked, plain
 from .core import CheckFailed, DataExercise, FunctionExercise, Mistake, real, todo
 from .predict import change_one
 
@@ -87,11 +87,11 @@ class SplitDialogue(FunctionExercise):
             return found
         if len(got) != len(want):
             text = _("In one example it gives {got} messages; expected {want}.").format(got=len(got), want=len(want))
-            return CheckFailed("fail", "count", text, f"{want!r}\n{got!r}"[:600])
+            return CheckFailed("fail", "count", text, "\n".join(shown(repr(one), 300) for one in (want, got)))
         number, one, other = next((i, a, b) for i, (a, b) in enumerate(zip(want, got), 1) if a != b)
         if not isinstance(other, dict) or {*other} != {"role", "content"}:
             text = _("Message {number} is {got}; expected a dict with the keys role and content.")
-            return CheckFailed("fail", "keys", text.format(number=number, got=repr(other)[:200]))
+            return CheckFailed("fail", "keys", text.format(number=number, got=plain(other)))
         part = "role" if one["role"] != other["role"] else "content"
         text = _("Message {number} of an example has another {part}. Expected, and below it yours:")
         text = text.format(number=number, part=part)
@@ -471,7 +471,7 @@ class DiagnoseRun(FunctionExercise):
                 return self.mistake(told[result])
             if result is not None and not (isinstance(result, str) and result == "rewards/chosen"):
                 text = _("It returned {got}; expected None for a healthy run, or the name of the curve that tells.")
-                return CheckFailed("fail", "unknown_sign", text.format(got=repr(result)))
+                return CheckFailed("fail", "unknown_sign", text.format(got=plain(result)))
         flagged = any(result is not None and want is None for want, result in zip(wanted, results))
         return self.mistake("flags_healthy" if flagged else "misses_collapsed")
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 import torch
 from IPython.utils.capture import capture_output
 
-from ..i18n import _
+from ..i18n import _, shown
 from .compare import same, usual
 
 TIME_LIMIT = 10.0  # seconds for one call of a learner's function
@@ -60,7 +60,7 @@ class Seen:
 def safe(error: BaseException) -> str:
     """What an exception says, even if it cannot say it."""
     try:
-        return str(error)[:300]
+        return shown(error, 300)
     except Exception:
         return ""
 
@@ -90,7 +90,7 @@ def observe(function: Callable, cases: Sequence[tuple], wanted: Sequence, send: 
             given = copy.deepcopy(case)
             result = function(*given)
             changed = not all(map(same, case, given))
-            printed = sys.stdout.getvalue()[:1000] if hasattr(sys.stdout, "getvalue") else ""
+            printed = shown(sys.stdout.getvalue(), 1000) if hasattr(sys.stdout, "getvalue") else ""
             send("result", usual(result, want), type(result).__name__, printed, changed)
         for case in cases:
             send("gradients", gradients(function, case))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..i18n import N_, _, languages, translate
+from ..i18n import LITERAL, N_, _, languages, shown, translate
 from .codes import BITS, LESSONS, TIERS, decode, encode, tier_of
 
 STATES = ("tried", "pass")  # the later counts
@@ -36,7 +36,7 @@ def read() -> dict[str, str]:
                 found = {name: state for name, state in json.loads(old.read_bytes()).items() if state in STATES}
             except (OSError, ValueError, AttributeError, TypeError, RecursionError):
                 words = _("{file} is damaged and does not count; take its exercises again, or enter your code.")
-                print(words.format(file=old))
+                print(words.format(file=shown(old)))
         for state in STATES:
             kept = sorted(file.stem for file in folder().glob(f"*.{state}"))
             found |= {name: state for name in kept if found.get(name) != "pass"}
@@ -52,7 +52,7 @@ def record(name: str, outcome: str) -> None:
         (folder() / f"{name}.{'pass' if outcome == 'pass' else 'tried'}").touch()
     except (OSError, RuntimeError) as error:
         words = _("Your progress cannot be saved ({error}); set COURSE_PROGRESS to a folder of yours.")
-        print(words.format(error=error))
+        print(words.format(error=shown(error)))
 
 
 class Table:
@@ -93,14 +93,16 @@ def certificate(lesson: dict[str, str], name: str, code: str) -> str:
     sizes = list(lesson.values())
     rest = " ".join(f"{sign} {sizes.count(tier)}" for tier, sign in TIERS.items())
     method = next(iter(lesson)).partition(".")[0].upper()
-    values = dict(name=name, count=len(lesson), lesson=method, rest=rest, day=date.today().isoformat(), code=code)
+    values = dict(
+        name=shown(name, 100), count=len(lesson), lesson=method, rest=rest, day=date.today().isoformat(), code=code
+    )
     texts = [
         f"<div lang='{lang}'><h2>{html.escape(translate(lang, CERTIFICATE_TITLE).format(**values))}</h2>"
         f"<p>{html.escape(translate(lang, CERTIFICATE).format(**values))}</p></div>"
         for lang in languages()
     ]
     style = "border:3px double currentColor;padding:1em 2em;text-align:center;break-inside:avoid"
-    return f"<div style='{style}'>{'<hr>'.join(texts)}</div>"
+    return f"<div class='{LITERAL}' style='{style}'>{'<hr>'.join(texts)}</div>"
 
 
 def progress(code: str | None = None, name: str = "") -> Table:
@@ -112,7 +114,7 @@ def progress(code: str | None = None, name: str = "") -> Table:
     if code:
         if (passed := decode(code)) is None:
             words = _("{code!r} is no code of this course; copy it again from cu.progress()")
-            raise ValueError(words.format(code=code))
+            raise ValueError(words.format(code=shown(code, 60)))
         for one in passed:
             record(one, "pass")
         found |= dict.fromkeys(passed, "pass")

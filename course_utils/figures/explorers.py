@@ -1,6 +1,5 @@
 """For the learner who wants to move a slider and see a formula move, with what ipywidgets 7.7 (Colab's) and 8 share."""
 
-import html
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -12,10 +11,10 @@ from IPython.display import display
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..evaluation import Messages, fault_text, generate
-from ..i18n import _
+from ..i18n import _, shown
 from ..losses import dpo_loss, fit_dpo, kl_divergence, log_odds_ratio, optimal_policy
 from ..world import judge
-from .figure import BLUE, GREY, VERMILLION, YELLOW, Figure, styled, table
+from .figure import BLUE, GREY, VERMILLION, YELLOW, Figure, paragraph, styled, table
 from .plots import FORMULAS, SINGLE
 
 POINT: dict = {"color": YELLOW, "marker": "D", "markeredgecolor": "black", "markersize": 9, "linestyle": ""}
@@ -36,7 +35,7 @@ class Explorer(W.VBox):
     def redraw(self, _event=None) -> None:
         """Draw anew, as the controls stand."""
         parts = self.draw(**{name: control.value for name, control in self.controls.items()})
-        pages = (f"<p>{html.escape(part)}</p>" if isinstance(part, str) else part._repr_html_() for part in parts)
+        pages = (paragraph(part) if isinstance(part, str) else part._repr_html_() for part in parts)
         self.view.value = "".join(pages)
 
     def _ipython_display_(self) -> None:
@@ -70,7 +69,8 @@ def loss_parts(name: str, formula: str, margin: float, words: str, nll=0.0, scal
         axes.plot(margin, curve[0], label=_("your pair"), **POINT)
         axes.axvline(0, color=GREY, linewidth=1, linestyle=":")
         axes.set_title(axes.get_title().format(value=f"{curve[0]:.3f}", name=name, margin=f"{margin:+.2f}"))
-        axes.set(xlabel=f"{name} = {formula}{nats}", ylim=(0, 1.05 * curve.max()), xlim=(-reach, reach))
+        axes.set_xlabel(f"{name} = {formula}{nats}", parse_math=True)
+        axes.set(ylim=(0, 1.05 * curve.max()), xlim=(-reach, reach))
     shown = {name + nats: f"{margin:+.3f}", of_term: f"{term[0]:.4f}", of_weight: f"{weights[0]:.4f}"}
     shown |= {"NLL": f"{nll:.4f}", _("loss"): f"{nll + term[0]:.4f}"} if nll else {}
     rank = _("Undecided") if abs(margin) < 0.05 else _("Ranked right") if margin > 0 else _("Ranked wrongly")
@@ -152,8 +152,9 @@ def explore_kl() -> Explorer:
         right.plot(kl, reward, label=_("now, β = {beta}").format(beta=now), **POINT)
         title = _("KL {distance} nats, mean reward {reward}").format(distance=f"{kl:.2f}", reward=f"{reward:.2f}")
         below = _("nats") + "\n← " + _("a higher β stays closer to the reference")
-        right.set(title=title, xlabel=rf"$KL[\pi^*\|\,\pi_{{ref}}]$, {below}", xlim=(-0.1, 1.2 * path[:, 0].max()))
-        right.set_ylabel(r"$\mathbb{E}_{y\sim\pi^*}[r(x,y)]$, " + _("nats"))
+        right.set(title=title, xlim=(-0.1, 1.2 * path[:, 0].max()))
+        right.set_xlabel(rf"$KL[\pi^*\|\,\pi_{{ref}}]$, {below}", parse_math=True)
+        right.set_ylabel(r"$\mathbb{E}_{y\sim\pi^*}[r(x,y)]$, " + _("nats"), parse_math=True)
         words = _(
             "At β = {beta} the best policy goes {kl} nats away from the reference and earns {reward}; at twice the β "
             "it goes {kl2} nats and earns {reward2}: a higher β stays closer. What DPO finds differs from the best "
@@ -175,7 +176,7 @@ def browse_answers(
             "by name and the prompts as lists of messages, such as list(test['prompt'])"
         )
         raise ValueError(words.format(models=len(models), prompts=len(prompts)))
-    questions = [(prompt[-1]["content"], i) for i, prompt in enumerate(prompts)]
+    questions = [(shown(prompt[-1]["content"], 100), i) for i, prompt in enumerate(prompts)]
     choice = wide(W.Dropdown, _("question"), options=questions, value=0)
     typed = wide(W.Text, _("or your own"), placeholder=_("type a question and press the button"))
     choice.observe(lambda _event: setattr(typed, "value", ""), "value")  # before it asks

@@ -12,6 +12,8 @@ from IPython.display import HTML
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
+from ..i18n import LITERAL, shown
+
 # Okabe and Ito's palette: colour-blind readers can tell these apart too.
 BLUE, VERMILLION, GREEN, YELLOW, GREY = "#0072B2", "#D55E00", "#009E73", "#F0E442", "#999999"
 PIXELS = 80  # of the page, an inch
@@ -21,6 +23,7 @@ PIXELS = 80  # of the page, an inch
 STYLE: dict = {"axes.axisbelow": True, "axes.grid": True, "axes.spines.right": False, "axes.spines.top": False}
 STYLE |= {"axes.titlesize": 9.5, "figure.facecolor": "white", "font.size": 10, "grid.color": "#dddddd"}
 STYLE |= {"lines.linewidth": 2, "lines.antialiased": False, "patch.antialiased": False, "text.antialiased": False}
+STYLE["text.parse_math"] = False  # a $ in a name is a $; an axis with a formula says so
 styled = matplotlib.rc_context(STYLE)
 
 
@@ -64,13 +67,23 @@ class Figure(matplotlib.figure.Figure):
         return f'<img alt="{alt}" src="data:image/png;base64,{data}" width="{width}" style="max-width:100%">'
 
 
+def name_of(thing: object) -> str:
+    """A name from anywhere, short enough for a picture."""
+    return shown(thing, 60)
+
+
+def paragraph(text: str) -> str:
+    """A text from anywhere as HTML."""
+    return f"<p class='{LITERAL}' style='white-space:pre-wrap'>{html.escape(shown(text))}</p>"
+
+
 def table(columns: Sequence[str], *rows: Sequence[str | HTML], first: str = "td") -> HTML:
-    """A table of texts, or of HTML. first: the tag of each row's first cell, "th" where it names the row."""
+    """A table of texts from anywhere, or of HTML. first: the tag of each row's first cell, "th" for its name."""
     css = "style='text-align:left; vertical-align:top; white-space:pre-wrap; padding:0.2em 0.8em; max-width:32em'"
 
     def line(tags, cells):
-        words = (cell.data if isinstance(cell, HTML) else html.escape(cell) for cell in cells)
+        words = (cell.data if isinstance(cell, HTML) else html.escape(shown(cell)) for cell in cells)
         return "<tr>" + "".join(f"<{tag} {css}>{word}</{tag}>" for tag, word in zip(tags, words)) + "</tr>"
 
     head, body = line(["th"] * len(columns), columns), (line([first] + ["td"] * len(columns), row) for row in rows)
-    return HTML(f"<table><thead>{head}</thead><tbody>{''.join(body)}</tbody></table>")
+    return HTML(f"<table class='{LITERAL}'><thead>{head}</thead><tbody>{''.join(body)}</tbody></table>")

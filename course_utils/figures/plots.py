@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
 from ..evaluation import share
-from ..i18n import N_, _
+from ..i18n import N_, _, shown
 from ..world import Verdict
-from .figure import BLUE, GREEN, GREY, VERMILLION, YELLOW, Figure, styled
+from .figure import BLUE, GREEN, GREY, VERMILLION, YELLOW, Figure, name_of, styled
 
 PREFERRED: dict = {"color": BLUE, "linestyle": "-", "marker": "o"}
 FLUENT: dict = {"color": VERMILLION, "linestyle": "--", "marker": "s"}
@@ -60,14 +60,15 @@ def draw(axes: Axes, log: Sequence[dict], what: str, curves: dict, ylabel: str, 
             words = _(
                 "the log holds no “{key}”, only {known}; give the log of a preference run, such as run.log of train_dpo"
             )
-            raise ValueError(words.format(key=key, known=", ".join(sorted({*chain(*log)})) or "–"))
+            raise ValueError(words.format(key=key, known=shown(", ".join(sorted({*chain(*log)})) or "–")))
         count = min(10, len(values) // 2 + 1)
         mean = values.rolling(count).mean()[count - 1 :]
         faint = style | {"linestyle": "", "marker": "o", "markersize": 2.5, "markeredgewidth": 0, "alpha": 0.4}
         axes.plot(values, label=_("single steps (lines: mean of {count})").format(count=count), **faint)
         axes.plot(mean, label=_(label), **style)
         means[_(label)] = mean.to_numpy()
-    axes.set(title=finding(what, means, digits), xlabel=_("step"), ylabel=ylabel)
+    axes.set(title=finding(what, means, digits), xlabel=_("step"))
+    axes.set_ylabel(ylabel, parse_math=True)
 
 
 def widen(axes: Axes, span: float = 0.2) -> None:
@@ -141,7 +142,8 @@ def plot_judge_against_margin(runs: dict[str, tuple[Sequence[dict], Sequence[tup
             _("plot_judge_against_margin: got no run; expected a dict of name: (log, [(step, preferred, fluent), ...])")
         )
     figure = Figure(1 + 4.2 * len(runs), 6)
-    for (name, (log, judged)), (above, below) in zip(runs.items(), figure.subplots(2, len(runs), squeeze=False).T):
+    for (run, (log, judged)), (above, below) in zip(runs.items(), figure.subplots(2, len(runs), squeeze=False).T):
+        name = name_of(run)
         draw(above, log, _("{name}: the margin").format(name=name), MARGIN, _("reward margin, nats"))
         steps, preferred, fluent = zip(*judged)
         below.plot(steps, preferred, label=_("preferred"), **PREFERRED)
@@ -173,15 +175,15 @@ def plot_length_against_reward(
         found.append(f"{_(label)} {np.corrcoef(x, y)[0, 1]:+.2f}")
     axes.axhline(0, color=GREY, linewidth=1, linestyle=":")
     axes.set(title=_("Correlation of length and implicit reward") + ":\n" + ", ".join(found))
-    axes.set_xlabel(_("length of the answer, {unit}").format(unit=unit or _("tokens")))
-    axes.set_ylabel(FORMULAS["dpo"][1] + ", " + _("nats"))
+    axes.set_xlabel(_("length of the answer, {unit}").format(unit=name_of(unit or _("tokens"))))
+    axes.set_ylabel(FORMULAS["dpo"][1] + ", " + _("nats"), parse_math=True)
     return figure.with_legend()
 
 
 @styled
 def plot_sweep(table: pd.DataFrame, name: str = "λ") -> Figure:
     """A point for each value in the table's index: "preferred", "fluent" (percent of answers), "nll" (nats a token)."""
-    figure = Figure(10, 3.9)
+    figure, name = Figure(10, 3.9), name_of(name)
     left, right = figure.subplots(1, 2)
     values, best, nll = [f"{value:g}" for value in table.index], table["preferred"], table["nll"]
     *_others, unit = FORMULAS["orpo"]
@@ -204,12 +206,15 @@ def plot_win_rates(rates: dict[str, tuple[float, float, float]], ours: str, thei
     """Win rates with their 95% intervals, as `win_rate` gives them (0..1), one row a comparison."""
     wins, low, high = 100 * np.array([*rates.values()]).T
     title = _("{ours} against {theirs}: win rates from {low} to {high}%")
-    title = title.format(ours=ours, theirs=theirs, low=f"{wins.min():.0f}", high=f"{wins.max():.0f}")
-    figure, axes = rows(rates, title, _("win rate in %; a tie counts one half"))
+    title = title.format(ours=name_of(ours), theirs=name_of(theirs), low=f"{wins.min():.0f}", high=f"{wins.max():.0f}")
+    names = [*map(name_of, rates)]
+    figure, axes = rows(names, title, _("win rate in %; a tie counts one half"))
     label = _("win rate and its interval (95%)")
     axes.errorbar(wins, range(len(rates)), xerr=[wins - low, high - wins], fmt="o", color=BLUE, label=label)
     axes.axvline(50, color=VERMILLION, linestyle="--", linewidth=1, label=_("as often as not"))
-    figure.details = [f"{name}: {rate:.0%} ({low:.0%} – {high:.0%})" for name, (rate, low, high) in rates.items()]
+    figure.details = [
+        f"{name}: {rate:.0%} ({low:.0%} – {high:.0%})" for name, (rate, low, high) in zip(names, rates.values())
+    ]
     return figure.with_legend()
 
 
@@ -225,8 +230,9 @@ def plot_verdicts(verdicts: dict[str, Sequence[Verdict]]) -> Figure:
     if all(v.judged for row in verdicts.values() for v in row):
         parts.pop()
     percent = {label: [100 * share(row, test) for row in verdicts.values()] for label, _c, _h, test in parts}
-    best = (f"{name} {value:.0f}%" for name, value in zip(verdicts, percent[_("preferred")]))
-    figure, axes = rows(verdicts, _("Preferred answers") + ": " + ", ".join(best), _("answers, %"))
+    names = [*map(name_of, verdicts)]
+    best = (f"{name} {value:.0f}%" for name, value in zip(names, percent[_("preferred")]))
+    figure, axes = rows(names, _("Preferred answers") + ": " + ", ".join(best), _("answers, %"))
     left, box = np.zeros(len(verdicts)), {"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 1.5}
     for label, color, hatch, _test in parts:
         width = percent[label]
@@ -235,7 +241,7 @@ def plot_verdicts(verdicts: dict[str, Sequence[Verdict]]) -> Figure:
         left += width
     axes.set_xlim(0, 100)
     axes.grid(axis="y", visible=False)
-    for name, *values in zip(verdicts, *percent.values()):
+    for name, *values in zip(names, *percent.values()):
         figure.details.append(f"{name}: " + ", ".join(f"{v:.0f}% {label}" for label, v in zip(percent, values)))
     return figure.with_legend()
 

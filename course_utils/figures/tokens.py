@@ -9,9 +9,9 @@ from IPython.display import HTML
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..batch import encode
-from ..i18n import _
+from ..i18n import _, shown
 from ..losses import implicit_reward, token_logps
-from .figure import table
+from .figure import name_of, paragraph, table
 
 
 class Token(NamedTuple):
@@ -73,14 +73,16 @@ class TokenView:
         return self.reward(model, "chosen") - self.reward(model, "rejected")
 
     def __repr__(self) -> str:
-        lines = [self.question]
+        lines = [shown(self.question)]
         for model, sides in self.answers.items():
             for side, tokens in sides.items():
-                told = [f"{token.reward:+8.3f}  {token.text!r}" for token in tokens if abs(token.reward) >= 0.005]
-                lines += [f"\n{model}, {side}: {self.reward(model, side):+.3f}", *told]
+                told = [
+                    f"{token.reward:+8.3f}  {shown(repr(token.text))}" for token in tokens if abs(token.reward) >= 0.005
+                ]
+                lines += [f"\n{name_of(model)}, {side}: {self.reward(model, side):+.3f}", *told]
                 if rest := len(tokens) - len(told):
                     lines.append("          " + _("and {count} more below 0.005").format(count=rest))
-            lines.append(f"\n{model}: " + _("margin") + f" {self.margin(model):+.3f}")
+            lines.append(f"\n{name_of(model)}: " + _("margin") + f" {self.margin(model):+.3f}")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -92,7 +94,7 @@ class TokenView:
             marked = ""
             for token in self.answers[model][side]:
                 tag, style = "code" if token.special else "span", token_css(token.reward, most)
-                marked += f'<{tag} style="{style}" title="{token.reward:+.3f}">{html.escape(token.text)}</{tag}>'
+                marked += f'<{tag} style="{style}" title="{token.reward:+.3f}">{html.escape(shown(token.text))}</{tag}>'
             total = _("sum: {reward} nats").format(reward=f"{self.reward(model, side):+.3f}")
             paper = "line-height:1.8; background-color:#fff; color:#000"  # in every theme
             return HTML(f"<div style='{paper}'>{marked}\n<b>{total}</b></div>")
@@ -111,7 +113,7 @@ class TokenView:
         summary = _("All numbers as a table")
         answers = table([_("answer"), *self.answers], *rows, first="th")
         return (
-            f"<p>{html.escape(self.question)}</p>{answers.data}<p>{html.escape(legend)}</p>"
+            f"{paragraph(self.question)}{answers.data}{paragraph(legend)}"
             f"<details><summary>{summary}</summary>{table(columns, *numbers).data}</details>"
         )
 

@@ -7,7 +7,7 @@ from datasets.exceptions import DatasetsError
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 
-from ..i18n import N_, _
+from ..i18n import N_, _, shown
 
 #: What loading from the hub can raise: also its HTTP library's errors, and those of its storage client (RuntimeError).
 HUB_ERRORS: tuple[Any, ...] = (OSError, ValueError, RuntimeError, DatasetsError, *HfHubHTTPError.__bases__[:1])
@@ -38,7 +38,7 @@ def explain_hub_error(error: BaseException) -> str:
     if "DatasetNotFoundError" in kinds:
         status = status or 401  # datasets does not tell a name that is not there from one that is not for everybody
     words = next((words for causes, words in ADVICE.items() if {status, *kinds} & {*causes}), None)
-    return _(words).format(status=status) if words else str(error).partition("\n")[0] or type(error).__name__
+    return _(words).format(status=status) if words else shown(str(error).partition("\n")[0]) or type(error).__name__
 
 
 def hub_name(name: str) -> tuple[str, str | None]:

@@ -7,11 +7,22 @@ import torch
 from huggingface_hub import try_to_load_from_cache
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..i18n import _
+from ..i18n import N_, _, shown
 from .hub import HUB_ERRORS, explain_hub_error
 
 SAMPLES = Path(__file__).parents[2] / "data_samples"
 BUNDLED = {path.parent.name: path.parent for path in sorted(SAMPLES.glob("models/*/*.safetensors"))}
+#: What to say where a library says this.
+REFUSED = {
+    "trust_remote_code": N_(
+        "load_model: “{name}” comes with code of its own, which is never run here; take a model of a kind that "
+        "transformers knows by itself"
+    ),
+    "file named model.safetensors": N_(
+        "load_model: “{name}” has no weights as safetensors, and pickles, which can hold code, are never read here; "
+        "take a model that has them, or save it with save_pretrained where you trust it"
+    ),
+}
 
 
 def find(name: str | Path) -> str:
@@ -38,10 +49,13 @@ def load_model(
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(find(name), **safe)
         model: Any = AutoModelForCausalLM.from_pretrained(find(name), dtype=torch.float32, use_safetensors=True, **safe)
         borrows = template and tokenizer.chat_template is None
-        theirs = AutoTokenizer.from_pretrained(find(template), **safe) if template and borrows else None
+        name = template if template and borrows else name
+        theirs = AutoTokenizer.from_pretrained(find(name), **safe) if borrows else None
     except HUB_ERRORS as error:
         words = _("load_model: “{name}” is neither a bundled model ({known}) nor a folder, nor from the hub: {reason}")
-        raise OSError(words.format(name=name, known=", ".join(BUNDLED), reason=explain_hub_error(error))) from error
+        words = next((_(refusal) for theirs, refusal in REFUSED.items() if theirs in str(error)), words)
+        reason = explain_hub_error(error)
+        raise OSError(words.format(name=shown(name, 200), known=", ".join(BUNDLED), reason=reason)) from error
     if template and theirs and theirs.chat_template:
         from trl import clone_chat_template  # seconds to import, and seldom needed
 

@@ -11,7 +11,7 @@ import torch
 import transformers
 from peft import LoraConfig
 
-from ..i18n import _, set_language
+from ..i18n import _, set_language, shown
 from .hub import HUB_ERRORS, download, explain_hub_error
 from .models import BUNDLED, SAMPLES
 
@@ -76,7 +76,7 @@ class Setup:
                       "{0.preferences}, {rows} pairs; {pairs} at a time, of up to {tokens} tokens.")  # fmt: skip
         pairs, tokens = self.fit.get("per_device_train_batch_size", "–"), self.max_length or "–"
         weights, rows = _("LoRA") if self.peft_config else _("all weights"), self.rows or _("all")
-        return words.format(self, weights=weights, rows=rows, pairs=pairs, tokens=tokens)
+        return shown(words.format(self, weights=weights, rows=rows, pairs=pairs, tokens=tokens))
 
 
 def look(device: str | None, real: bool) -> tuple[str, str, float]:
@@ -127,10 +127,10 @@ def start(
     real = [name for name in models if name not in BUNDLED]
     if len(models) == 1 and real and not (instruct_model or "").endswith("-Instruct"):
         words = _("“{name}” does not tell the model that goes with it; name both, instruct_model and base_model")
-        raise ValueError(words.format(name=models[0]))
+        raise ValueError(words.format(name=shown(models[0], 200)))
     if preferences and Path(preferences).is_file():
         words = _("{file} is one file, and a lesson needs two: name a folder that holds train{kind} and test{kind}")
-        raise ValueError(words.format(file=preferences, kind="".join(Path(preferences).suffixes)))
+        raise ValueError(words.format(file=shown(preferences, 200), kind="".join(Path(preferences).suffixes)))
     device, likely, memory = look(device, real=bool(hub or real))
     precision, asked = precision or likely, hub
     hub = device == "cuda" if hub is None else hub
@@ -147,7 +147,7 @@ def start(
         if not plans:
             model = model or SMALLEST
             words = _("{model} may not fit into {memory:.1f} GB; if it does, a larger batch_size= is faster.")
-            print(words.format(model=model, memory=memory))
+            print(words.format(model=shown(model, 200), memory=memory))
         model, lora, pairs = (*plans, (model, lora is not False, 1))[0]
         real, tokens = real or [model], max_length or TOKENS
         pairs = batch_size or max(1, pairs * TOKENS // max(TOKENS, tokens) // (2 if precision == "fp32" else 1))
@@ -187,8 +187,9 @@ def fetch(setup: Setup) -> Setup:
             reason = explain_hub_error(error)
             if name in map(str, setup.named.values()):
                 words = _("{name}: {reason}. Nothing takes the place of what you name; correct it, or leave it out")
-                raise OSError(words.format(name=name, reason=reason)) from error
-            print(f"{name}: {reason}.", _("The course goes on with its bundled model and data where you named none."))
+                raise OSError(words.format(name=shown(name, 200), reason=reason)) from error
+            goes_on = _("The course goes on with its bundled model and data where you named none.")
+            print(f"{shown(name, 200)}: {reason}. {goes_on}")
             return fetch(start(setup.lang, hub=False, **setup.named))
         setup = replace(setup, preferences=got) if isinstance(got, datasets.DatasetDict) else setup
     return setup
