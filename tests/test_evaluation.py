@@ -75,7 +75,7 @@ def test_what_the_judge_does_not_know_is_said_to_be_unjudged(held_out):
     assert math.isnan(cu.share(found[:2]))
     table = cu.score_table([strange, strange], {"a": found[:2]})["a"]
     assert table["not judged"] == 100 and table["fluent"] == 50 and math.isnan(table["preferred"])
-    assert "not judged" in cu.plot_verdicts({"a": found}).get_label()
+    assert "not judged" in cu.plot_verdicts({"a": found}).alt_text
 
 
 def test_reward_accuracy_is_of_the_pairs_that_moved_the_right_way(small, pairs, setup):
