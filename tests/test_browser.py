@@ -13,6 +13,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from shorter import in_every_kernel
 from test_notebooks import ROOT
+from test_pages import MARKUP_ALONE, PAGES
 from test_solutions import ALL
 
 HOW = "no {}: the lessons are not tested in a real browser; {}"
@@ -151,3 +152,33 @@ def test_errors_pictures_and_pale_words_are_found(run):
         found = faults(page, THEMES[0])
         assert {"color-contrast", "label"} <= {fault.partition(":")[0] for fault in found}
         assert "pale" in "\n".join(found)
+
+
+SHOWN = """
+import os, tempfile
+from test_pages import MARKUP_ALONE, PAGES, TEXTS, UNSEEN
+os.environ["COURSE_PROGRESS"] = tempfile.mkdtemp()
+for text in TEXTS.values():
+    if {name!r} not in MARKUP_ALONE or not ("$" in text or UNSEEN.search(text)):
+        thing = PAGES[{name!r}](text)
+        display(thing)
+        print(repr(thing))
+"""
+STRANGERS = "script, style, think, h1, [onerror], [onmouseover], mjx-container, [class*=ansi]"
+
+
+def test_no_text_of_any_page_runs_or_is_anything_but_text(run):
+    """What test_pages.py makes of hostile texts; and a last cell in which the harm that is looked for is done."""
+    harm = "<img src=x onerror='window.harmed = 1'><think>$x^2$</think>"
+    harmful = f"from IPython.display import HTML\nprint('\\x1b[31mred')\nHTML({harm!r})"
+    with run(*(SHOWN.format(name=name) for name in PAGES), harmful) as page:
+        assert not [o for cell in cells(page) for o in cell["outputs"] if o["output_type"] == "error"]
+        page.wait_for_function("() => window.harmed && document.querySelector('mjx-container')", timeout=60_000)
+        assert page.evaluate("window.ran") is None
+        assert page.locator(f".jp-OutputArea-output :is({STRANGERS})").count() == 4  # the harmful cell's
+        for name, cell in zip(PAGES, page.locator(".jp-Notebook .jp-Cell").all()):
+            words = "\n".join(cell.locator(".jp-OutputArea-output").all_inner_texts())
+            assert r"<think>why</think>a<b && c>d" in words or name == "plot_length_against_reward"
+            if name not in MARKUP_ALONE and not name.startswith("plot_length"):
+                shown = r"$\frac{a}{$ and $x^2$ \(y\)", r"abc\u202edef", r"\x1b[31mred", r"nothing\x00"
+                assert [text for text in shown if text not in words] == []
