@@ -1,5 +1,6 @@
 """For learners: a model and its tokenizer, bundled, from a folder or from the hub."""
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,10 @@ def load_model(
     if template and theirs and theirs.chat_template:
         from trl import clone_chat_template  # seconds to import, and seldom needed
 
-        model, tokenizer, _added = clone_chat_template(model, tokenizer, find(template))
+        with tempfile.TemporaryDirectory() as folder:  # without the model's code, which TRL would offer to run
+            theirs.init_kwargs.pop("auto_map", None)
+            theirs.save_pretrained(folder)
+            model, tokenizer, _added = clone_chat_template(model, tokenizer, folder)
     if max_length:
         tokenizer.model_max_length = max_length
     if tokenizer.pad_token is None:
