@@ -4,12 +4,13 @@ import html
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import pandas as pd
 import torch
 from IPython.display import HTML
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..batch import encode
-from ..i18n import _, shown
+from ..i18n import LITERAL, _, shown
 from ..losses import implicit_reward, token_logps
 from .figure import name_of, paragraph, table
 
@@ -107,14 +108,15 @@ class TokenView:
         ).format(beta=f"{self.beta:g}", most=f"{most:.3f}")
         columns = _("model"), _("answer"), _("token"), "log π", "log π_ref", "β (log π - log π_ref)"
         numbers = (
-            (model, names[side], t.text, f"{t.logps:.3f}", f"{t.ref_logps:.3f}", f"{t.reward:+.3f}")
+            (shown(model), names[side], shown(t.text), f"{t.logps:.3f}", f"{t.ref_logps:.3f}", f"{t.reward:+.3f}")
             for model, side, t in every
         )
         summary = _("All numbers as a table")
+        every_number = pd.DataFrame(numbers, columns=columns).to_html(index=False, border=0, classes=LITERAL)
         answers = table([_("answer"), *self.answers], *rows, first="th")
         return (
             f"{paragraph(self.question)}{answers.data}{paragraph(legend)}"
-            f"<details><summary>{summary}</summary>{table(columns, *numbers).data}</details>"
+            f"<details><summary>{summary}</summary>{every_number}</details>"
         )
 
 
