@@ -612,8 +612,10 @@ def prompts_apart(given) -> bool:
 SCALE_UP = DataExercise(
     "dpo.scale_up",
     '''some_test = test.select(range(60))
+asked = list(some_test["prompt"])
+apart = own.filter(lambda row: row["prompt"] not in asked)  # one of its rows is in the test data
 my_models = ["small", "large"]
-my_data = {"bundled": (pairs, some_test), "own": (own, some_test)}
+my_data = {"bundled": (pairs, some_test), "own": (apart, some_test)}
 my_args = replace(dpo_args, max_steps=40)
 my_table = []
 for name in my_models:
@@ -634,7 +636,7 @@ my_answer = my_table, my_data
     (
         N_("In the inner loop: cu.train_dpo from the model of the outer one, cu.generate for the held-out prompts, cu.judge_all, and one row."),
         N_("Each dataset is two things under one label: pairs to train on, and held-out pairs to measure with."),
-        N_("Models: \"small\" and \"large\". Data: {\"bundled\": (pairs, test), \"own\": (own, test)}; for the first try, with max_steps=40 and test.select(range(60))."),
+        N_("Models: \"small\" and \"large\". Data: {\"bundled\": (pairs, test), \"own\": (own without test's prompts, test)}; for the first try, with max_steps=40 and test.select(range(60))."),
     ),
     [
         Mistake("no_table", N_("Give the table, a DataFrame or a list of dicts, one a run, and the data by label.")),
