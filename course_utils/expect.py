@@ -3,6 +3,8 @@
 import operator
 from collections.abc import Sequence
 
+from .i18n import shown
+
 RELATIONS = {">": operator.gt, "≥": operator.ge, "<": operator.lt, "≤": operator.le}
 
 
@@ -22,7 +24,7 @@ class expect:  # called like a function, and shows itself
             pairs = list(zip(asked[::2], asked[1::2]))
             sign = "✓" if all(RELATIONS[relation](found, bound) for relation, bound in pairs) else "✗"
             bounds = ", ".join(f"{relation} {bound:.3g}" for relation, bound in pairs)
-            self.lines.append(f"{sign} {name}: {found:.3g} ({bounds})")
+            self.lines.append(f"{sign} {shown(name, 60)}: {found:.3g} ({bounds})")
 
     def __bool__(self) -> bool:
         return all(line.startswith("✓") for line in self.lines)

@@ -68,6 +68,7 @@ def test_the_script_trains_what_the_cell_kept_and_a_notebook_loads_it(course, wo
     assert "--method dpo --beta 0.1" in command and "`--lora` trains an adapter" in PAGE
     said = done(["bash", "-c", command.replace("--method dpo --beta 0.1", words)], course)
     assert said.splitlines()[-1] == "runs/big"
+    assert not (course / "runs" / "big" / "adapter_config.json").exists()  # it is merged
     start, trained = (cu.load_model(course / "runs" / name)[0] for name in ("sft", "big"))
     assert any((a != b).any() for a, b in zip(start.parameters(), trained.parameters(), strict=True))
 

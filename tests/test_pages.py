@@ -8,6 +8,7 @@ from test_figures import EARNED, LENGTHS, LOG, SWEEP
 
 import course_utils as cu
 from course_utils.data.report import Report
+from course_utils.exercises.codes import BITS
 from course_utils.exercises.store import Table
 from course_utils.figures.explorers import Explorer
 from course_utils.figures.figure import Figure
@@ -74,6 +75,7 @@ PAGES = {
     ),
     "browse_answers": browser_of_answers,
     "load_preferences": report_on,
+    "progress": lambda t: Table(dict.fromkeys([*BITS, t], "pass"), t),
     "ex: an error": stopped,
     "ex: a print": returned,
     "plot_judge_against_margin": lambda t: cu.plot_judge_against_margin({t: (log_with(t), [(1, 60, 99), (2, 9, 9)])}),
@@ -84,7 +86,6 @@ PAGES = {
 }
 #: These show numbers and words of the course alone.
 OWN_WORDS = {
-    "progress": lambda t: Table({t: "pass", "dpo.loss": "tried"}),
     "plot_reward_margins": lambda t: cu.plot_reward_margins(log_with(t)),
     "plot_orpo_terms": lambda t: cu.plot_orpo_terms(log_with(t)),
     "plot_accuracy": lambda t: cu.plot_accuracy(log_with(t)),
@@ -96,7 +97,7 @@ NO_TEXT = {"explore_dpo_loss", "explore_kl", "explore_orpo_loss"}
 class Page(HTMLParser):
     """A page's elements with the names of their attributes, its words, and those that MathJax would read."""
 
-    VOID = ("img", "br")
+    VOID = ("img", "hr")
 
     def __init__(self, page):
         super().__init__()
@@ -185,6 +186,7 @@ def setup_of(text):
 SAID = {
     "ex": cu.ex,
     "load_model": cu.load_model,
+    "expect": lambda t: print(cu.expect((t, 1, ">", 0))),
     "judge": lambda t: cu.judge(t, t),
     "progress": cu.progress,
     "start": setup_of,

@@ -61,7 +61,6 @@ def load_model(
         from trl import clone_chat_template  # seconds to import, and seldom needed
 
         with tempfile.TemporaryDirectory() as folder:  # without the model's code, which TRL would offer to run
-            theirs.init_kwargs.pop("auto_map", None)
             theirs.save_pretrained(folder)
             model, tokenizer, _added = clone_chat_template(model, tokenizer, folder)
     if max_length:
