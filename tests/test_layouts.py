@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import course_utils as cu
-from course_utils.data.layouts import LAYOUTS, MARKER, join_dialogue, split_dialogue
+from course_utils.data.layouts import BLANK, LAYOUTS, MARKER, join_dialogue, split_dialogue
 
 U, A = "\n\nHuman: ", "\n\nAssistant: "
 
@@ -338,5 +338,5 @@ def test_no_row_is_lost_whatever_it_says(prompt, chosen, rejected):
     rows = [ROWS["text"][0][0], {"prompt": prompt, "chosen": chosen, "rejected": rejected}]
     _, report = loaded(rows)
     assert report.read == 2 == report.kept + sum(map(len, report.dropped.values()))
-    empty = not re.sub(r"\s", "", prompt) or not chosen.strip() or not rejected.strip()
+    empty = not all(text.strip(BLANK) for text in (prompt, chosen, rejected))
     assert (report.kept == 1) == (empty or report.dropped.get("same_answers") == [1])

@@ -6,8 +6,11 @@ alone, a line in LAYOUTS is enough; else write a short function for it too. Add 
 
 import difflib
 import re
+import unicodedata
 from collections import namedtuple
+from collections.abc import Iterable
 from functools import partial
+from itertools import islice
 from statistics import fmean, mode
 
 from ..i18n import _
@@ -16,6 +19,10 @@ Dialogue = list[dict]
 Dialogues = tuple[Dialogue | None, Dialogue | None]  # the chosen and the rejected one; None if a row has not both
 SPEAKERS = {"Human": "user", "Assistant": "assistant"}
 SHAREGPT_ROLES = {"human": "user", "gpt": "assistant"}
+#: What a message may hold beside its content that a pair cannot: reasoning, calls of tools, other media.
+EXTRAS = ("thinking", "reasoning", "reasoning_content", "tool_calls", "function_call", "images", "audio", "videos")
+BLANK = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "\u200b\u200c\u200d\u2060\ufeff"  # nothing to see
+nfc = partial(unicodedata.normalize, "NFC")  # in which letters that look the same are the same
 MARKER = re.compile(r"\n\n(Human|Assistant):(?: |\Z)")  # a transcript may end without its last space
 
 
@@ -27,6 +34,12 @@ def drop_if(wrong, reason: str) -> None:
     """InvalidRow, for this reason, if something is wrong with a row."""
     if wrong:
         raise InvalidRow(reason)
+
+
+def listed(names: Iterable[str], most: int = 30) -> str:
+    """Names to show: the first of many, the beginnings of long ones."""
+    shown = [name if len(name) <= 60 else f"{name[:60]}…" for name in islice(names, most + 1)]
+    return ", ".join(shown[:most] + ["…"] * (len(shown) > most))
 
 
 def split_dialogue(text: str) -> Dialogue:
@@ -53,7 +66,7 @@ def as_messages(cell, kind: str):
     if not kind.startswith("turn"):
         return cell
     turns = [cell] if kind == "turn or turns" and isinstance(cell, dict) else cell
-    return [{"role": SHAREGPT_ROLES.get(turn["from"], turn["from"]), "content": turn["value"]} for turn in turns]
+    return [turn | {"role": SHAREGPT_ROLES.get(turn["from"], turn["from"]), "content": turn["value"]} for turn in turns]
 
 
 def dialogue(prompt, answer, system: str | None = None) -> Dialogue:
@@ -65,8 +78,9 @@ def dialogue(prompt, answer, system: str | None = None) -> Dialogue:
 
 def both(prompt, chosen, rejected, system=None) -> Dialogues:
     """The dialogues of a prompt and its answers, texts or messages, in which the prompt may stand already."""
-    whole = isinstance(prompt, list) and chosen[: len(prompt)] == prompt == rejected[: len(prompt)]
-    if whole or (isinstance(prompt, str) and isinstance(chosen, list) and chosen[0]["role"] != "assistant"):
+    if isinstance(prompt, list) and chosen[: len(prompt)] == prompt == rejected[: len(prompt)]:
+        chosen, rejected = chosen[len(prompt) :], rejected[len(prompt) :]
+    elif isinstance(prompt, str) and isinstance(chosen, list) and chosen[0]["role"] != "assistant":
         return chosen, rejected
     return dialogue(prompt, chosen, system), dialogue(prompt, rejected, system)
 
@@ -78,9 +92,11 @@ def continued(messages, chosen, rejected) -> Dialogues:
 
 def ranked(messages, answers) -> Dialogues:
     """The best of many ranked answers, of rank 1, against the worst."""
-    answers = sorted(answers, key=lambda one: float(one["rank"]))
-    drop_if(answers[0]["rank"] == answers[-1]["rank"], "rank_tie")
-    return continued(messages, answers[0]["answer"], answers[-1]["answer"])
+    ranks = [float(one["rank"]) for one in answers]
+    drop_if(any(rank != rank for rank in ranks), "malformed")  # NaN
+    drop_if(min(ranks) == max(ranks), "rank_tie")
+    best, worst = (answers[ranks.index(rank)]["answer"] for rank in (min(ranks), max(ranks)))
+    return continued(messages, best, worst)
 
 
 def not_tied(prompt, chosen, rejected, status, system=None) -> Dialogues:
@@ -92,6 +108,7 @@ def not_tied(prompt, chosen, rejected, status, system=None) -> Dialogues:
 def alpaca(instruction, chosen, rejected, more, system, history) -> Dialogues:
     """Alpaca with a ranking, as LLaMA-Factory reads it: `input` goes below `instruction`."""
     question = "\n\n".join(filter(None, [instruction, (more or "").strip()]))
+    drop_if(any(isinstance(turn, str) for turn in history or ()), "malformed")  # two letters are no turn
     earlier = [message for asked, said in history or () for message in dialogue(asked, said)]
     return both([*earlier, {"role": "user", "content": question}], chosen, rejected, system)
 
@@ -170,9 +187,11 @@ SCORES = dict(score_chosen="score_rejected", chosen_score="rejected_score", chos
 def kind_of(cell) -> str | None:
     """What a cell holds; None if it holds nothing."""
     if isinstance(cell, str):
-        if cell.startswith("[{") and re.search("['\"](content|value)['\"]:", cell):
+        if cell.startswith("\n\nHuman:"):
+            return "transcript"
+        if cell[:1] in "[ \n" and re.match(r"\s*\[\s*\{.*['\"](content|value)['\"]\s*:", cell, re.DOTALL):
             return "messages written as text"
-        return "transcript" if cell.startswith("\n\nHuman:") else "text" if cell.strip() else None
+        return "text" if cell.strip() else None
     if isinstance(cell, list) and cell:
         names = cell[0].keys() if isinstance(cell[0], dict) else set()
         return next((kind for kind, needed in SHAPES.items() if needed <= names), "list")
@@ -198,9 +217,10 @@ def detect_layout(name: str, kinds: dict[str, str]) -> str:
         return fits[0]
     words = _("the columns {seen} fit more than one layout; choose one with layout=: {fits}") if fits else _(
         "the columns {seen} fit no layout; the nearest are {nearest}. Map your own names with columns=, "
-        'such as columns={{"prompt": "my column"}}, or name a layout with layout=: {known}'
+        'such as columns={{"prompt": "my column"}}, or name a layout with layout=: {known}. '
+        "In a table, the names stand in the first line"
     )  # fmt: skip
-    seen = ", ".join(f"{column} ({kind})" for column, kind in kinds.items())
+    seen = listed(f"{column[:60]} ({kind})" for column, kind in kinds.items())
     fitting, nearest = (" · ".join(map(describe, some)) for some in (fits, sorted(misfit, key=misfit.__getitem__)[:3]))
     raise ValueError(f"{name}: " + words.format(seen=seen, fits=fitting, nearest=nearest, known=", ".join(LAYOUTS)))
 
@@ -218,10 +238,61 @@ def choose_layout(name: str, rows: list[dict], layout: str, columns: dict[str, s
             near = difflib.get_close_matches(wrong, choices, n=1, cutoff=0.5)
             hint = _("; did you mean “{near}”?").format(near=near[0]) if near else ""
             words = _("{name}: columns= names “{wrong}”, which is none of {choices}{hint}")
-            raise ValueError(words.format(name=name, wrong=wrong, choices=", ".join(sorted(choices)), hint=hint))
+            raise ValueError(
+                words.format(name=name, wrong=listed([wrong]), choices=listed(sorted(choices), 60), hint=hint)
+            )
     layout = detect_layout(name, kinds) if layout == "auto" else layout
     needs, optional = LAYOUTS[layout].needs, LAYOUTS[layout].optional
     if absent := ", ".join(column for column in needs if column not in kinds):
         words = _("{name}: layout {layout} lacks {missing}; the file has {seen}; map your own names with columns=")
-        raise ValueError(words.format(name=name, layout=describe(layout), missing=absent, seen=", ".join(kinds)))
-    return layout, [column for column in kinds if column not in {*needs, *optional, *SCORES, *SCORES.values()}]
+        raise ValueError(words.format(name=name, layout=describe(layout), missing=absent, seen=listed(kinds)))
+    scores = {score for both in SCORES.items() if {*both} <= kinds.keys() for score in both}
+    return layout, [column for column in kinds if column not in {*needs, *optional, *scores}]
+
+
+def clean(message: dict) -> dict:
+    """A message of role and content alone, in Unicode NFC; InvalidRow if it holds more, or half an emoji."""
+    if len(message) > 2:
+        drop_if(any(map(message.get, EXTRAS)), "extras")
+    content = nfc(message["content"])
+    try:
+        content.encode()
+    except UnicodeEncodeError:
+        raise InvalidRow("surrogate") from None
+    return {"role": message["role"], "content": content}
+
+
+def checked(dialogue: Dialogue | None) -> Dialogue | None:
+    """A dialogue of clean messages; InvalidRow if it is no prompt with an answer."""
+    if dialogue is None:
+        return None
+    dialogue = [m if len(m) == 2 and str.isascii(m["content"]) else clean(m) for m in dialogue]
+    roles = [m["role"] for m in dialogue]
+    turns = roles[1:] if roles[:1] == ["system"] else roles
+    drop_if(turns != ["user", "assistant"] * (len(turns) // 2) or not turns, "roles")
+    drop_if(not dialogue[-2]["content"].strip(BLANK), "empty_prompt")
+    drop_if(not dialogue[-1]["content"].strip(BLANK), "empty_answer")
+    return dialogue
+
+
+def read_row(row: dict, layout: Layout) -> Dialogues:
+    """The dialogues of a row; InvalidRow if it has none, or its scores forbid its preference."""
+    if None in row:
+        raise InvalidRow("header" if row[None] == "header" else "cells")
+    cells = [row.get(column) for column in layout.needs]
+    drop_if(None in cells, "missing")
+    try:
+        for cell, kinds in zip(cells, layout.needs.values()):
+            if kinds != "transcript" and (kind := kind_of(cell)):
+                drop_if(kind != kinds and kind not in kinds.split(" or "), "malformed")
+        for good, bad in SCORES.items():
+            if good in row and bad in row and {row[good], row[bad]}.isdisjoint({None, ""}):
+                better, worse = float(row[good]), float(row[bad])
+                drop_if(better < worse, "scores_disagree")
+                drop_if(better == worse, "tie")
+                drop_if(not better > worse, "malformed")  # NaN
+        read = map(as_messages, cells, layout.needs.values())
+        chosen, rejected = layout.read(*read, *map(row.get, layout.optional))
+        return checked(chosen), checked(rejected)
+    except (TypeError, ValueError, LookupError, AttributeError, OverflowError, RecursionError):
+        raise InvalidRow("malformed") from None

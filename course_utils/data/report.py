@@ -1,17 +1,22 @@
 """For the learner who asks what became of the rows: plain numbers, shown as a table in the learner's language."""
 
 import html
+import reprlib
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ..i18n import N_, _, format_thousands
+from ..i18n import N_, _, format_thousands, language
+from .layouts import listed
 
 #: Why rows were dropped, or were kept but deserve a look, and what to do about it.
 REASONS = {
     "missing": (N_("a cell that is needed is empty"), N_("fill it in")),
     "cells": (N_("more cells than columns"), N_("put quotation marks around a text with commas")),
     "malformed": (N_("a cell has another form than the layout says"), N_("compare it with a row that was kept")),
+    "header": (N_("the names of the columns again"), N_("delete this row")),
+    "surrogate": (N_("half an emoji, which no file can hold"), N_("write the character anew")),
+    "extras": (N_("a message holds reasoning, calls of tools or media"), N_("write it into the content")),
     "roles": (N_("user and assistant do not take turns"), N_("begin with the user, end with the assistant")),
     "empty_prompt": (N_("the question is empty"), N_("write the question")),
     "empty_answer": (N_("an answer is empty"), N_("write the answer")),
@@ -27,8 +32,21 @@ REASONS = {
     "duplicates": (N_("the same pair again"), N_("keep one of each")),
     "contradictions": (N_("the opposite of an earlier pair"), N_("decide which is right")),
     "leaked": (N_("prompt also in “{other}”"), N_("take it out of one, or the test is no test")),
+    "differs": (N_("the column prompt stands in no message"), N_("the messages count; look which of the two is right")),
+    "control": (N_("a text holds a control token of the model"), N_("take it out, or it may end a turn")),
     "cut": (N_("longer than max_length={max_length} tokens"), N_("the trainer cuts the end of the answer")),
 }
+LOOKS = ("duplicates", "contradictions", "leaked", "differs", "control", "cut")
+SHOWN_ROWS, SHOWN_CHARACTERS = 5, 300  # of each reason, of each text
+
+
+def beginning(cell) -> tuple[str, int]:
+    """The first characters of a cell, a text or messages, and how many it has."""
+    try:
+        text = cell if isinstance(cell, str) else "\n".join(f"{m['role']}: {m['content']}" for m in cell)
+    except (TypeError, LookupError, RecursionError):
+        text = "—" if cell is None else reprlib.repr(cell)  # which knows where to stop
+    return text[:SHOWN_CHARACTERS].encode("utf-8", "replace").decode(), len(text)
 
 
 @dataclass
@@ -47,6 +65,8 @@ class Report:
     leaked: list[int] = field(default_factory=list)  # or have a prompt that stands in `other` too
     other: str | None = None
     not_compared: str = ""  # why the split to compare with could not be read
+    differs: list[int] = field(default_factory=list)  # rows whose prompt column stands in none of their messages
+    control: list[int] = field(default_factory=list)  # rows with a control token of the tokenizer in their text
     cut: list[int] = field(default_factory=list)  # rows of which an answer does not fit `max_length` tokens whole
     max_length: int | None = None
     chosen_length: float = 0.0  # the median, in characters
@@ -54,6 +74,17 @@ class Report:
     longer: int = 0  # pairs whose chosen answer has more characters than the rejected one
     shorter: int = 0
     equal: int = 0
+    examples: dict[str, dict[int, dict]] = field(default_factory=lambda: defaultdict(dict))  # by reason, row and column
+
+    def show(self, key: str, number: int, row: dict) -> None:
+        """Keep the beginnings of a row's texts, of the first rows of a kind."""
+        if len(self.examples[key]) < SHOWN_ROWS:
+            self.examples[key][number] = {column: beginning(cell) for column, cell in row.items()}
+
+    def look(self, key: str, number: int, row: dict) -> None:
+        """Count a row that is kept, but deserves a look."""
+        getattr(self, key).append(number)
+        self.show(key, number, row)
 
     @property
     def length_bias(self) -> bool:
@@ -61,45 +92,71 @@ class Report:
         differ, gap = self.longer + self.shorter, abs(self.longer - self.shorter)
         return gap >= 0.2 * differ and gap > 1.96 * differ**0.5
 
-    def lines(self) -> Iterator[tuple[str, str, str]]:
-        """The report as (what, how many, note); what deserves a look begins with ⚠."""
+    def lines(self) -> Iterator[tuple[str, str, str, str | None]]:
+        """The report as (what, how many, note, key); what deserves a look begins with ⚠.
 
-        def lines_of(words: str, found: dict[str, list[int]]) -> Iterator[tuple[str, str, str]]:
+        The key is that of a reason, "" for another number of rows, None for what is no number of rows.
+        """
+
+        def lines_of(words: str, found: dict[str, list[int]]) -> Iterator[tuple[str, str, str, str]]:
             for key, rows in found.items():
                 reason, advice = map(_, REASONS[key])
                 what = words.format(reason=reason.format(other=self.other, max_length=self.max_length))
-                yield what, format_thousands(len(rows)), _("first: row {row}").format(row=rows[0]) + f"; {advice}"
+                yield what, format_thousands(len(rows)), _("first: row {row}").format(row=rows[0]) + f"; {advice}", key
 
-        looks = {name: getattr(self, name) for name in ("duplicates", "contradictions", "leaked", "cut")}
-        yield _("read"), format_thousands(self.read), _("layout: {layout}").format(layout=self.layout)
+        yield _("read"), format_thousands(self.read), _("layout: {layout}").format(layout=self.layout), ""
         yield from lines_of(_("dropped: {reason}"), self.dropped)
         if self.joined:
-            yield _("joined to another row as its pair"), format_thousands(self.joined), ""
-        yield _("kept"), format_thousands(self.kept), ""
-        yield from lines_of("⚠ {reason}", {name: rows for name, rows in looks.items() if rows})
+            yield _("joined to another row as its pair"), format_thousands(self.joined), "", ""
+        yield _("kept"), format_thousands(self.kept), "", ""
+        yield from lines_of("⚠ {reason}", {name: rows for name in LOOKS if (rows := getattr(self, name))})
         note = _("median, characters; chosen is longer in {longer}, shorter in {shorter} of the pairs")
         longer, shorter = (f"{count / max(self.kept, 1):.0%}" for count in (self.longer, self.shorter))
         medians = (format_thousands(round(length)) for length in (self.chosen_length, self.rejected_length))
         what = "⚠ " * self.length_bias + _("length of chosen / rejected")
-        yield what, " / ".join(medians), note.format(longer=longer, shorter=shorter)
+        yield what, " / ".join(medians), note.format(longer=longer, shorter=shorter), None
         if self.not_compared:
-            yield "⚠ " + _("prompts not compared"), "", self.not_compared
+            yield "⚠ " + _("prompts not compared"), "", self.not_compared, None
         if self.unused:
-            yield _("columns not used"), str(len(self.unused)), ", ".join(self.unused)
+            yield _("columns not used"), str(len(self.unused)), listed(self.unused), None
 
     def __str__(self) -> str:
         lines = list(self.lines())
-        width = max(len(count) for _what, count, _note in lines)
-        return "\n".join(f"{count:>{width}}  {what}{note and f' ({note})'}" for what, count, note in lines)
+        width = max(len(count) for _what, count, *_more in lines)
+        return "\n".join(f"{count:>{width}}  {what}{note and f' ({note})'}" for what, count, note, _key in lines)
 
     __repr__ = __str__
 
+    def texts(self, key: str) -> str:
+        """As HTML, what the first rows of a reason say."""
+        shown = ""
+        for number, row in self.examples[key].items():
+            shown += f"<div><strong>{html.escape(_('row {row}').format(row=number))}</strong>"
+            for column, (text, length) in row.items():
+                if length > len(text):
+                    text += _("… ({count} characters)").format(count=format_thousands(length))
+                shown += (
+                    f"<div style='white-space:pre-wrap'><i>{html.escape(column or '…')}</i>: {html.escape(text)}</div>"
+                )
+            shown += "</div>"
+        return shown
+
     def _repr_html_(self) -> str:
-        left, name = "style='text-align:left'", html.escape(self.source)
+        left, name = "style='text-align:left;vertical-align:top'", html.escape(self.source)
         titles = _("rows of {name}").format(name=name), _("how many"), _("note")
         head = "".join(f"<th scope='col'>{title}</th>" for title in titles)
-        rows = "".join(
-            f"<tr><th scope='row' {left}>{what}</th><td>{count}</td><td {left}>{note}</td></tr>"
-            for what, count, note in (map(html.escape, line) for line in self.lines())
-        )
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        rows = below = ""
+        for *line, key in self.lines():
+            what, count, note = map(html.escape, line)
+            if key is None:  # no number of rows
+                below += (
+                    f"<p><strong>{what}</strong>: {count} ({note})</p>"
+                    if count
+                    else f"<p><strong>{what}</strong>: {note}</p>"
+                )
+                continue
+            if key in self.examples:
+                note = f"<details><summary>{note}</summary>{self.texts(key)}</details>"
+            rows += f"<tr><th scope='row' {left}>{what}</th><td>{count}</td><td {left}>{note}</td></tr>"
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        return f"<div lang='{language()}'>{table}{below}</div>"

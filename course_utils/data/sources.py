@@ -1,136 +1,210 @@
 """For the learner who asks where rows come from: files, folders, the hub, tables in memory, read as they are needed."""
 
+import codecs
 import csv
 import gzip
 import io
-import itertools
 import json
+import os
+import re
 import unicodedata
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from functools import lru_cache
+from itertools import chain, islice, product
 from pathlib import Path
 from typing import IO, Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Dataset, DatasetDict, IterableDataset, load_dataset
+from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict, load_dataset
 
 from ..i18n import N_, _
 from ..machine.hub import HUB_ERRORS, explain_hub_error, hub_name
+from .layouts import listed, nfc
 
 BATCH = 100  # rows held at a time; more is slower, because they no longer fit the processor's cache
-#: What is broken in a file, and what to do.
+
+
+class Broken(ValueError):
+    """What is wrong with a row, as a sentence to the learner; `named_rows` adds where it stands."""
+
+
+#: What is broken in a source, and what to do; the first that fits counts, and a .parquet file has but one.
 ADVICE: list[tuple[Any, str]] = [
-    (UnicodeDecodeError, N_("got bytes that are not UTF-8 ({error}); save the file as UTF-8 (in Excel: “CSV UTF-8”)")),
+    (Broken, "{error}"),
+    (pa.ArrowException, N_("got a broken .parquet file ({error}); download or write it again")),
+    (UnicodeDecodeError, N_("got bytes that are not UTF-8 ({error}); save the file as UTF-8 (in Excel: “CSV UTF-8”), "
+                            "or give the table that pandas reads with encoding=, such as cp1258 or latin-1")),
     (json.JSONDecodeError, N_("got text that is not JSON ({error}); fix or delete it")),
     (csv.Error, N_("got a table that cannot be read ({error}); look for a quotation mark that is never closed")),
     ((EOFError, gzip.BadGzipFile, zlib.error), N_("got a broken .gz file ({error}); download or pack it again")),
-    (pa.ArrowException, N_("got a broken .parquet file ({error}); download or write it again")),
-    (ValueError, "{error}"),
-]
-nfc = partial(unicodedata.normalize, "NFC")  # in which letters that look the same are the same
+    (RecursionError, N_("got objects that lie too deep in each other; fix or delete this row")),
+    (Exception, N_("this cannot be read ({error}); check that it is what its name says, or make it anew")),
+]  # fmt: skip
+#: What stands for an empty cell in pandas, in lower case, so that a text means the same by every way in.
+NOTHING = {"nan", "-nan", "n/a", "na", "#n/a", "#na", "<na>", "null", "none"}
+VIETNAMESE = {"đ", *(nfc(a + b) for a, b in product("aăâeêioôơuưy", ["", *"\u0300\u0301\u0303\u0309\u0323"]))}
+
+
+@lru_cache(maxsize=10_000, typed=True)  # 1, 1.0 and True are one key
+def column_name(column) -> str:
+    """A column's name as a text in NFC that can be shown: half an emoji becomes its code."""
+    return nfc(str(column)).encode("utf-8", "backslashreplace").decode()
 
 
 def check_names(names: Iterable) -> None:
-    """ValueError if two columns have one name."""
-    names = [str(name) for name in names]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(_("got columns named twice: {columns}; rename one of each").format(columns=", ".join(twice)))
+    """Broken if two columns have one name."""
+    if twice := sorted(name for name, times in Counter(map(column_name, names)).items() if times > 1):
+        raise Broken(_("got columns named twice: {columns}; rename one of each").format(columns=listed(twice)))
 
 
 def as_object(items: list[tuple]) -> dict:
-    """A JSON object; ValueError if it has one name twice."""
+    """A JSON object; Broken if it has one name twice."""
     if len(found := dict(items)) < len(items):
         check_names(name for name, _value in items)
     return found
 
 
+def encoding_of(head: bytes) -> str:
+    """How a text that begins with these bytes is written, where they tell: UTF-8 else, which fails if it is not."""
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-32" if head.startswith(codecs.BOM_UTF32_LE) else "utf-16"
+    if 0 in head[:2]:
+        return "utf-16-le" if head[0] else "utf-16-be"
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:  # the older Vietnamese of Windows, if all letters are Vietnamese and five of them tell
+        text = nfc(head.decode("cp1258", "replace")).lower()
+        odd = {c for c in text if c > "\x7f" and (unicodedata.category(c)[0] in "LMC" or c == "\ufffd")}
+        if odd <= VIETNAMESE and sum(c > "\xff" for c in odd) >= 5:
+            return "cp1258"
+    return "utf-8"
+
+
 def text_lines(file: IO[bytes]) -> Iterator[str]:
-    """The lines of a UTF-8 file, decoded one by one so that an error belongs to its row."""
-    return (line.decode("utf-8" if number else "utf-8-sig") for number, line in enumerate(file))
+    """The lines of a file, decoded one by one so that an error belongs to its row."""
+    encoding = encoding_of(file.read(2**16))
+    file.seek(0)
+    lines: Iterator[str] = (line.decode(encoding).removeprefix("\ufeff") for line in file)
+    if encoding.startswith(("utf-16", "utf-32")):
+        lines = io.TextIOWrapper(file, encoding, newline="\n")  # type: ignore[arg-type]
+    first = next(lines, "")
+    lines = chain([first], lines)
+    if "\r" in first.rstrip("\r\n"):  # the line ends of an old Mac; else a lone CR is within a cell
+        lines = (part for line in lines for part in io.StringIO(line, newline=""))
+    return lines
 
 
-def read_json_lines(file: IO[bytes]) -> Iterator[dict]:
-    """One JSON object a line."""
-    parse = json.JSONDecoder(object_pairs_hook=as_object).decode
-    return (parse(line) for line in text_lines(file) if line.strip())
+#: The parser of JSON. As floats, whole numbers may have any number of digits.
+parse = json.JSONDecoder(object_pairs_hook=as_object, parse_int=float).decode
+TABLE = re.compile(r'(?m)\s*(\[|\{\s*("data"\s*:\s*\[|$))')  # how a file begins that is not one object a line
 
 
 def read_json(file: IO[bytes]) -> Iterator[dict]:
-    """A list of objects, also under "data", read whole; a file of JSON lines under this name is taken too."""
-    text = file.read()
-    try:
-        found = json.loads(text, object_pairs_hook=as_object)
-    except json.JSONDecodeError:
-        if b"\n{" not in text:
-            raise
-        return read_json_lines(io.BytesIO(text))
-    rows = found.get("data") if isinstance(found, dict) else found
+    """One JSON object a line; or a list of objects, also under "data", which is read whole."""
+    lines: Iterator[str] = (line for line in text_lines(file) if line and not line.isspace())
+    head = [*islice(lines, 2)]
+    first, lines = "".join(head[:1]), chain(head, lines)
+    if len(head) > 1 and not TABLE.match(first):
+        return map(parse, lines)
+    found = parse("".join(lines)) if head else []
+    rows = found.get("data", [found]) if isinstance(found, dict) else found
     if not isinstance(rows, list):
         words = _("got one JSON {kind}; expected a list of objects, one a row; put the rows into [ ]")
-        raise ValueError(words.format(kind="object" if isinstance(found, dict) else type(found).__name__))
+        raise Broken(words.format(kind="object" if isinstance(found, dict) else type(found).__name__))
     return iter(rows)
 
 
-def read_csv(file: IO[bytes], delimiters: str = ",;\t") -> Iterator[dict]:
-    """A table whose first line names its columns, between commas, semicolons or tabs; any line ends."""
+def read_csv(file: IO[bytes]) -> Iterator[dict]:
+    """A table below a line that names its columns, between commas, semicolons, tabs or bars; any line ends.
+
+    Lines above it that have less than two cells are its title; "sep=;" among them is Excel's.
+    """
     csv.field_size_limit(2**31 - 1)
-    lines = (part for line in text_lines(file) for part in io.StringIO(line, newline=""))
-    header = next(lines, "")
-    rows = csv.DictReader(itertools.chain([header], lines), delimiter=max(delimiters, key=header.count), strict=True)
-    check_names(rows.fieldnames or ())
-    return rows
+    lines = text_lines(file)
+    head, delimiters, start = [*islice(lines, 20)], ",;\t|", 0
+    for number, line in enumerate(head):
+        if told := re.match(r'"?sep=(.)"?\s*$', line):
+            delimiters = told[1]
+        elif len([*filter(str.strip, next(csv.reader([line], delimiter=max(delimiters, key=line.count)), []))]) > 1:
+            start = number
+            break
+    delimiter = max(delimiters, key=head[start].count)
+    rows = csv.reader(chain(head[start:], lines), delimiter=delimiter, strict=True)
+    names = [name or f"#{number}" for number, name in enumerate(next(rows, []), 1)]
+    check_names(names)
+    for cells in rows:
+        lines_of = "\t".join(cells).split("\n") if delimiter == "\t" else []
+        if len(lines_of) > 1 and {line.count("\t") for line in lines_of} == {len(names) - 1}:
+            raise Broken(_("got a cell that swallows whole rows; double the quotation mark that it begins with"))
+        row: dict = dict(zip(names, cells))
+        if more := cells[len(names) :] or (cells == names and "header"):
+            row[None] = more
+        if cells:
+            yield row
 
 
-def read_parquet(file: IO[bytes]) -> Iterator[dict]:
+def read_parquet(file) -> Iterator[dict]:
     """A parquet file, batch by batch."""
-    table = pq.ParquetFile(io.BytesIO(file.read()) if isinstance(file, gzip.GzipFile) else file)
+    file = io.BytesIO(file.read()) if isinstance(file, gzip.GzipFile) else file
+    table = pq.ParquetFile(file, page_checksum_verification=True)
     check_names(table.schema_arrow.names)
     return (row for batch in table.iter_batches(BATCH) for row in batch.to_pylist())
 
 
-READERS: dict[str, Callable[[Any], Iterator[dict]]] = {".json": read_json, ".jsonl": read_json_lines, ".csv": read_csv}
-READERS |= {".tsv": partial(read_csv, delimiters="\t"), ".parquet": read_parquet}
+READERS: dict[str, Callable[[Any], Iterator[dict]]] = {".json": read_json, ".jsonl": read_json, ".csv": read_csv}
+READERS |= {".tsv": read_csv, ".parquet": read_parquet}
+SPREADSHEET = N_("got a spreadsheet or a packed file; save it as “CSV UTF-8” (File → Save As), or unpack it")
 
 
 def file_type(path: Path) -> str:
     """The suffix of a file, without .gz."""
-    return Path(path.name.removesuffix(".gz")).suffix.lower()
+    return Path(path.name.lower().removesuffix(".gz")).suffix
 
 
 def file_rows(path: Path) -> Iterator[dict]:
-    """The rows of a file. Whatever is broken in it is one ValueError with the file and the row."""
-    if (reader := READERS.get(file_type(path))) is None:
-        words = _("{path}: got a file of type {suffix}; expected one of {known}; save it as one of these")
-        raise ValueError(words.format(path=path.name, suffix=path.suffix or "—", known=", ".join(READERS)))
-    number = -1
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            for number, row in enumerate(reader(file)):  # noqa: B007
-                yield row
-    except Exception as error:
-        if (advice := next((words for kinds, words in ADVICE if isinstance(error, kinds)), None)) is None:
-            raise
-        what = _(advice).format(error=error)
-        raise ValueError(_("{path}, row {row}: {what}").format(path=path.name, row=number + 1, what=what)) from None
+    """The rows of a file."""
+    with path.open("rb") as file:
+        head = file.read(4)
+    if head == b"PK\3\4":
+        raise Broken(_(SPREADSHEET))
+    packed = path.suffix.lower() == ".gz" or head.startswith(b"\x1f\x8b")
+    with gzip.open(path) if packed else path.open("rb") as opened:
+        reader = READERS[".parquet" if head == b"PAR1" else file_type(path)]
+        yield from reader(opened)
+
+
+def frame_rows(table: pd.DataFrame) -> Iterator[dict]:
+    """The rows of a DataFrame."""
+    check_names(table.columns)
+    table = table.set_axis([*map(column_name, table.columns)], axis=1)
+    for start in range(0, len(table), BATCH):
+        yield from table.iloc[start : start + BATCH].to_dict("records")
 
 
 def find(name: str | Path, split: str) -> Path | Dataset:
-    """The file or the hub dataset of this name, or of its split; OSError if there is none."""
-    path = Path(name)
-    if path.is_file():
+    """The file or the hub dataset of this name, or of its split; OSError or ValueError if there is none to read."""
+    path, text = Path(name), str(name)
+    if os.path.isfile(path):
         return path
-    if path.is_dir() and str(name):
-        files = (path / f"{split}{suffix}{gz}" for suffix in READERS for gz in ("", ".gz"))
-        if found := next(filter(Path.is_file, files), None):
-            return found
+    if os.path.isdir(path) and text:
+        wanted = {f"{split}{suffix}{gz}".lower() for suffix in READERS for gz in ("", ".gz")}
+        if len(files := sorted(file for file in os.listdir(path) if file.lower() in wanted)) == 1:
+            return path / files[0]
+        if files:
+            words = _("{folder}: got {files} for one split; give the path of one of them")
+            raise ValueError(words.format(folder=name, files=", ".join(files)))
         words = _("{folder}: got a folder without {split}.jsonl (or {known}); check folder and split")
         raise FileNotFoundError(words.format(folder=name, split=split, known=", ".join(READERS)))
-    if file_type(path) in READERS or isinstance(name, Path) or not name.strip():
-        raise FileNotFoundError(_("{path}: there is no such file; check the path").format(path=name))
-    repo, folder = hub_name(name)
+    if len(text) > 500 or re.search(r"[\n\r{\[]", text):
+        words = _("got a text of {count} characters; expected a path: save the text as a file, or give a list of dicts")
+        raise FileNotFoundError(words.format(count=len(text)))
+    if file_type(path) in READERS or isinstance(name, Path) or not text.strip():
+        raise FileNotFoundError(_("{path}: there is no such file; check the path").format(path=column_name(name)))
+    repo, folder = hub_name(text)
     try:
         return load_dataset(repo, data_dir=folder, split=split, trust_remote_code=False)
     except HUB_ERRORS as error:  # type: ignore[misc]
@@ -143,27 +217,31 @@ def find(name: str | Path, split: str) -> Path | Dataset:
 
 def has_splits(source) -> bool:
     """Whether a source can hold several splits, as a folder, a hub id or a DatasetDict does."""
-    return isinstance(source, DatasetDict) or (isinstance(source, (str, Path)) and not Path(source).is_file())
+    return isinstance(source, (DatasetDict, IterableDatasetDict)) or (
+        isinstance(source, (str, Path)) and not os.path.isfile(source)
+    )
 
 
 def open_source(source, split: str) -> tuple[str, Iterator]:
     """A name to speak of, and the rows, none of them read yet; OSError, ValueError or TypeError if there is no such."""
     name = type(source).__name__
     if isinstance(source, (str, Path)):
-        name, source = str(source), find(source, split)
-    if isinstance(source, DatasetDict):
+        name, source = column_name(source), find(source, split)
+    if isinstance(source, (DatasetDict, IterableDatasetDict)):
         if split not in source:
             words = _("{name}: there is no split “{split}”; choose one of {known}")
-            raise ValueError(words.format(name=name, split=split, known=", ".join(source)))
+            raise ValueError(words.format(name=name, split=split, known=", ".join(map(str, source))))
         source = source[split]
     if isinstance(source, Path):
-        return source.name, file_rows(source)
+        if (suffix := file_type(source)) not in READERS:
+            words = _("got a file of type {suffix}; expected one of {known}; save it as one of these")
+            words = _(SPREADSHEET) if suffix in (".xlsx", ".xls", ".ods", ".zip") else words
+            raise ValueError(f"{source.name}: " + words.format(suffix=suffix or "—", known=", ".join(READERS)))
+        return column_name(source.name), file_rows(source)
     if isinstance(source, Dataset):
         return name, (row for table in source.with_format("arrow").iter(BATCH) for row in table.to_pylist())
     if isinstance(source, pd.DataFrame):
-        check_names(source.columns)
-        parts = (source.iloc[start : start + BATCH] for start in range(0, len(source), BATCH))
-        return name, (row for part in parts for row in json.loads(part.to_json(orient="records")))
+        return name, frame_rows(source)
     if isinstance(source, (list, tuple, Iterator, IterableDataset)):
         return name, iter(source)
     words = _(
@@ -173,13 +251,41 @@ def open_source(source, split: str) -> tuple[str, Iterator]:
     raise TypeError(words.format(name=name))
 
 
+def plain(cell):
+    """A cell without its library's wrapping; None for what stands for nothing."""
+    if isinstance(cell, str):
+        return None if len(cell) < 9 and cell.strip().lower() in NOTHING else cell
+    if cell is None or isinstance(cell, (dict, list)):
+        return cell
+    if isinstance(cell, tuple) or hasattr(cell, "tolist"):  # numpy's, torch's
+        cell = list(cell) if isinstance(cell, tuple) else cell.tolist()
+    if isinstance(cell, list):
+        return [*map(plain, cell)]
+    return None if pd.isna(cell) is True else cell
+
+
 def named_rows(rows: Iterable, name: str, columns: dict[str, str]) -> Iterator[dict]:
-    """The rows, their columns named in NFC, or as `columns` maps them; ValueError for a row without names."""
-    mapped = {*columns, *columns.values()}
-    for number, row in enumerate(rows):
-        if not isinstance(row, dict):
-            words = _("{name}, row {row}: got a {kind}; expected an object with named columns; fix or delete it")
-            raise ValueError(words.format(name=name, row=number, kind=type(row).__name__))
-        row = {column if column is None else nfc(str(column)): cell for column, cell in row.items()}
-        ours = {column: row[theirs] for column, theirs in columns.items() if theirs in row}
-        yield {column: cell for column, cell in row.items() if column not in mapped} | ours if columns else row
+    """The rows, their columns named in NFC, or as `columns` maps them; ValueError with its row for what is broken."""
+    number = 0
+    own = {ours: _("{column} (of the file)").format(column=ours) for ours in columns if ours not in columns.values()}
+    try:
+        for row in rows:
+            if not isinstance(row, dict):
+                words = _("got a {kind}; expected an object with named columns; fix or delete it")
+                raise Broken(words.format(kind=type(row).__name__))
+            named: dict = {
+                column if column is None else column_name(column): plain(cell) for column, cell in row.items()
+            }
+            if len(named) < len(row):
+                check_names(row)
+            if columns:
+                ours = {column: named[theirs] for column, theirs in columns.items() if theirs in named}
+                rest = {own.get(column, column): named[column] for column in named if column not in columns.values()}
+                named = rest | ours
+            yield named
+            number += 1
+    except Exception as error:
+        broken = pa.ArrowException if file_type(Path(name)) == ".parquet" else type(error)
+        advice = next(words for kinds, words in ADVICE if isinstance(error, kinds) or kinds is broken)
+        what = _(advice).format(error=str(error).partition("\n")[0][:2000] or type(error).__name__)
+        raise ValueError(_("{path}, row {row}: {what}").format(path=name, row=number, what=what)) from error
