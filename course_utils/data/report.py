@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ..i18n import N_, _, format_thousands, language
+from ..i18n import LITERAL, N_, _, format_thousands, language, shown
 from .layouts import listed
 
 #: Why rows were dropped, or were kept but deserve a look, and what to do about it.
@@ -123,31 +123,31 @@ class Report:
     def __str__(self) -> str:
         lines = list(self.lines())
         width = max(len(count) for _what, count, *_more in lines)
-        return "\n".join(f"{count:>{width}}  {what}{note and f' ({note})'}" for what, count, note, _key in lines)
+        return "\n".join(shown(f"{count:>{width}}  {what}{note and f' ({note})'}") for what, count, note, _key in lines)
 
     __repr__ = __str__
 
     def texts(self, key: str) -> str:
         """As HTML, what the first rows of a reason say."""
-        shown = ""
+        page, title = "", _("row {row}")
         for number, row in self.examples[key].items():
-            shown += f"<div><strong>{html.escape(_('row {row}').format(row=number))}</strong>"
+            page += f"<div><strong>{html.escape(title.format(row=number))}</strong>"
             for column, (text, length) in row.items():
+                text = shown(text)
                 if length > len(text):
-                    text += _("… ({count} characters)").format(count=format_thousands(length))
-                shown += (
-                    f"<div style='white-space:pre-wrap'><i>{html.escape(column or '…')}</i>: {html.escape(text)}</div>"
-                )
-            shown += "</div>"
-        return shown
+                    text += _("… ({count} characters in all)").format(count=format_thousands(length))
+                name = html.escape(shown(column or "…", 60))
+                page += f"<div style='white-space:pre-wrap'><i>{name}</i>: {html.escape(text)}</div>"
+            page += "</div>"
+        return page
 
     def _repr_html_(self) -> str:
-        left, name = "style='text-align:left;vertical-align:top'", html.escape(self.source)
+        left, name = "style='text-align:left;vertical-align:top'", html.escape(shown(self.source, 200))
         titles = _("rows of {name}").format(name=name), _("how many"), _("note")
         head = "".join(f"<th scope='col'>{title}</th>" for title in titles)
         rows = below = ""
         for *line, key in self.lines():
-            what, count, note = map(html.escape, line)
+            what, count, note = (html.escape(shown(text)) for text in line)
             if key is None:  # no number of rows
                 below += (
                     f"<p><strong>{what}</strong>: {count} ({note})</p>"
@@ -158,5 +158,5 @@ class Report:
             if key in self.examples:
                 note = f"<details><summary>{note}</summary>{self.texts(key)}</details>"
             rows += f"<tr><th scope='row' {left}>{what}</th><td>{count}</td><td {left}>{note}</td></tr>"
-        table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-        return f"<div lang='{language()}'>{table}{below}</div>"
+        table = f"<table class='{LITERAL}'><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        return f"<div lang='{language()}' class='{LITERAL}'>{table}{below}</div>"

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from ..data import load_preferences
-from ..data.report import REASONS
+from ..data.report import LOOKS, REASONS
 from ..i18n import N_, _, shown
 from .compare import marked, plain
 from .core import CheckFailed, DataExercise, FunctionExercise, Mistake, real, todo
@@ -526,8 +526,7 @@ def read_own(answer) -> SimpleNamespace:
     """The pairs with their report, what it finds wrong in words, and the run, None if it is not there yet."""
     pairs, report, run = (*answer, None)[:3]
     found = {_(REASONS[key][0]): rows for key, rows in report.dropped.items()}
-    looks = ("duplicates", "contradictions", "leaked", "cut")
-    found |= {_(REASONS[name][0]).format(**vars(report)): getattr(report, name) for name in looks}
+    found |= {_(REASONS[name][0]).format(**vars(report)): getattr(report, name) for name in LOOKS}
     fault, rows = next(((fault, rows) for fault, rows in found.items() if rows), (report.not_compared, []))
     rows, own = ", ".join(map(str, rows[:5])), [row for row in map(texts, pairs) if row not in bundled_pairs()]
     return SimpleNamespace(pairs=pairs, report=report, run=run, fault=fault, rows=rows, own=len(own), count=len(pairs))
