@@ -635,7 +635,7 @@ my_answer = my_table, my_data
     (
         N_("In the inner loop: cu.train_dpo from the model of the outer one, cu.generate for the held-out prompts, cu.judge_all, and one row."),
         N_("Each dataset is two things under one label: pairs to train on, and held-out pairs to measure with."),
-        N_("Models: \"small\" and \"large\". Data: {\"bundled\": (pairs, test), \"own\": (own without test's prompts, test)}; for the first try, with max_steps=40 and test.select(range(60))."),
+        N_("Models: \"small\" and \"large\". Data: {\"bundled\": (pairs, test), \"own\": (apart, test)}, where “apart” is own without the prompts of test; for the first try, with max_steps=40 and test.select(range(60))."),
     ),
     [
         Mistake("no_table", N_("Give the table, a DataFrame or a list of dicts, one a run, and the data by label.")),
