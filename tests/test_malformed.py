@@ -160,6 +160,7 @@ ROWS = {
     "scores disagree": ({"score_chosen": 4, "score_rejected": 5}, "scores_disagree", ALL),
     "score is text": ({"score_chosen": "high", "score_rejected": "low"}, "malformed", TREES),
     "score is NaN": ({"score_chosen": float("nan"), "score_rejected": 1}, None, TREES),
+    "score +nan": ({"score_chosen": "+nan", "score_rejected": "1"}, "malformed", ("list", "json", "jsonl")),
     "score N/A": ({"score_chosen": "N/A", "score_rejected": "1"}, None, TREES),
     "score both infinite": ({"score_chosen": float("inf"), "score_rejected": float("inf")}, "tie", TREES),
     "system NaN": ({"system": "NaN"}, None, ALL),
@@ -357,6 +358,7 @@ FILES = [
     ("portuguese.csv", (HEAD + "não,ações,mãe\n").encode("cp1252"), r"row 0: got bytes that are not UTF-8"),
     ("russian.csv", (HEAD + "Привет,да,нет\n" * 9).encode("cp1251"), r"row 0: got bytes that are not UTF-8"),
     ("turkish.csv", (HEAD + "ağaç,şımarık,İĞDE ıĞ\n" * 9).encode("cp1254"), r"row 0: got bytes that are not UTF-8"),
+    ("letters.csv", (HEAD + "ãaðoõuýi,oòeì,ç\n").encode("latin-1"), r"row 0: got bytes that are not UTF-8"),
     ("chinese.csv", (HEAD + "水在多少度沸腾,一百度,不知道\n").encode("gbk"), r"row 0: got bytes that are not UTF-8"),
     ("sep.csv", "sep=;\n" + table(sep=";"), READ),
     ("sep2.csv", "sep=,\r\n" + table(), READ),
@@ -460,6 +462,11 @@ FILES = [
         r"broken \.parquet",
     ),
     ("zstd.parquet", damaged(parquet([A, B] * 99, compression="zstd", use_dictionary=False), 60), r"broken \.parquet"),
+    (
+        "changed.parquet",
+        parquet(compression="none", use_dictionary=False, write_page_checksum=True).replace(b"He said", b"He sold"),
+        r"changed\.parquet, row 0: got a broken \.parquet",
+    ),
     ("empty.parquet", parquet([A])[:0], r"empty\.parquet, row 0: got a broken \.parquet"),
     ("none.parquet", parquet([A])[:4], r"none\.parquet, row 0: got a broken \.parquet"),
     ("book.xlsx", b"PK\3\4...", r"book\.xlsx: got a spreadsheet .*save it as “CSV UTF-8”"),
@@ -606,7 +613,7 @@ def test_rows_of_an_unusual_table_are_read(tmp_path):
 
 
 def test_columns_that_are_not_used_are_named():
-    found = outcome([*[A] * 150, A | {"late": 1}, B])
+    found = outcome([*[A] * 150, A | {"late": 1}, B | {"late": 2}])
     assert found[2].unused == ["late"] and "columns not used (late)" in str(found[2])
     found = outcome(OWN, columns={"prompt": "question"})
     assert found[0] == [dict(prompt="q", chosen="good", rejected="bad")]
