@@ -89,7 +89,8 @@ def test_code_cells_are_short_and_nothing_of_the_machine_is_saved(lang, name):
     assert not re.search(r"/(home|root|work|tmp|Users)/", words)
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            assert len(cell.source.splitlines()) <= 20, cell.id
+            is_folded = cell.metadata.get("jupyter", {}).get("source_hidden")
+            assert len(cell.source.splitlines()) <= (25 if is_folded else 20), cell.id
 
 
 @pytest.mark.parametrize(("lang", "name"), ALL)
