@@ -106,15 +106,34 @@ WRONG = {
     "nowhere.jsonl: there is no such file": ["--method", "dpo", "--preferences", "nowhere.jsonl"],
     "limit=0: expected at least 1": ["--method", "dpo", "--limit", "0"],
     "use trl dpo for these": ["--method", "dpo", "--fsdp"],
+    "holds thesis.docx; name a new --output_dir": ["--method", "dpo"],
 }
 
 
 @pytest.mark.parametrize("error", WRONG)
 def test_wrong_arguments_are_one_clear_line(error, tmp_path):
     words = ["--preferences", str(DATA)] if "required" not in error else []
+    (tmp_path / "thesis.docx").touch() if "thesis" in error else None
     with pytest.raises(SystemExit) as end:
         train.main([*words, "--output_dir", str(tmp_path), *WRONG[error]])
     assert error in end.value.code and "\n" not in end.value.code
+
+
+def test_a_save_that_is_broken_off_leaves_no_half_model(tmp_path, monkeypatch):
+    model, tokenizer = cu.load_model("small")
+    train.save(model, tokenizer, [], tmp_path)
+    before = (tmp_path / "model.safetensors").read_bytes()
+    train.check_folder(tmp_path)  # of an earlier run
+
+    class Full:
+        def save_pretrained(self, folder):
+            (folder / "tokenizer.json").write_text("{")
+            raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space"):
+        train.save(model, Full(), [], tmp_path)
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+    assert cu.load_model(tmp_path)[1].get_vocab() == tokenizer.get_vocab()
 
 
 def test_a_launcher_that_shares_the_model_out_is_refused(tmp_path, monkeypatch):

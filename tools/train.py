@@ -29,6 +29,7 @@ from transformers.utils.logging import disable_progress_bar
 import course_utils as cu
 
 FIRST = os.environ.get("RANK", "0") == "0"
+LOG = "log.json"
 
 
 @dataclass
@@ -52,6 +53,24 @@ def refuse(message: object) -> None:
     sys.exit(f"train.py: {message}" if FIRST else 1)
 
 
+def check_folder(folder: Path) -> None:
+    """ValueError for a folder with files of another kind than this program's, which a model would mix with."""
+    found = sorted(file.name for file in folder.glob("*") if not file.name.startswith(("checkpoint-", ".")))
+    if found and LOG not in found:
+        raise ValueError(f"{folder} holds {', '.join(found[:3])}; name a new --output_dir, or that of an earlier run")
+
+
+def save(model, tokenizer, log: list[dict], folder: Path) -> None:
+    """Write all of it aside, and move it when it is whole, the weights last: what is killed leaves no half model."""
+    aside = folder / ".unfinished"
+    model.save_pretrained(aside)
+    tokenizer.save_pretrained(aside)
+    (aside / LOG).write_text(json.dumps(log, indent=1), encoding="utf-8")
+    for file in sorted(aside.iterdir(), key=lambda file: file.suffix == ".safetensors"):
+        file.replace(folder / file.name)
+    aside.rmdir()
+
+
 def main(words: list[str]) -> None:
     """Train what the command line says; process 0 speaks, and saves model, tokenizer and log into `output_dir`."""
     disable_progress_bar()
@@ -70,6 +89,7 @@ def main(words: list[str]) -> None:
             raise ValueError(f"unknown for {choices.method}: {' '.join(unknown) or '--' + other}")
         if args.fsdp or os.environ.get("ACCELERATE_USE_FSDP") == "true" or is_deepspeed_zero3_enabled():
             raise ValueError("each process holds the whole model, which FSDP and ZeRO-3 do not; use trl dpo for these")
+        check_folder(Path(args.output_dir))
         with args.main_process_first():
             model, tokenizer = cu.load_model(choices.model, args.device, choices.template, choices.max_length)
             pairs, report = cu.load_preferences(choices.preferences, choices.split, choices.limit, tokenizer=tokenizer)
@@ -83,9 +103,7 @@ def main(words: list[str]) -> None:
     run = train(model, tokenizer, pairs, args, peft_config=lora, **({} if value is None else {weight: value}))
     if FIRST:
         trained = run.model.merge_and_unload() if lora else run.model
-        trained.save_pretrained(args.output_dir)
-        tokenizer.save_pretrained(args.output_dir)
-        Path(args.output_dir, "log.json").write_text(json.dumps(run.log, indent=1), encoding="utf-8")
+        save(trained, tokenizer, run.log, Path(args.output_dir))
         print(args.output_dir)
 
 
