@@ -90,7 +90,8 @@ def test_orpo_killed_on_one_process_and_resumed_on_two_ends_like_a_whole_run(sma
 def test_trl_dpo_trains_the_same_from_the_same_rows_in_the_same_order(whole, tmp_path):
     pairs, _report = cu.load_preferences(DATA, limit=64)
     pairs.to_json(tmp_path / "rows" / "train.jsonl", force_ascii=False)
-    words = ("--model_name_or_path", cu.models.BUNDLED["small"], "--dataset_name", tmp_path / "rows", "--beta", 0.3)
+    small = cu.machine.models.BUNDLED["small"]
+    words = ("--model_name_or_path", small, "--dataset_name", tmp_path / "rows", "--beta", 0.3)
     words += ("--output_dir", tmp_path / "trl", "--dtype", "float32", "--bf16", "false", "--use_cpu", "true")
     same = {"train_sampling_strategy": "sequential", "optim": "sgd", "learning_rate": 1e-2}  # Adam magnifies rounding
     said(started("trl", "dpo", *words, **same, per_device_train_batch_size=8, logging_steps=1))

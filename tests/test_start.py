@@ -193,11 +193,20 @@ def test_settings_are_those_that_every_trainer_takes(method):
     assert setup.max_length == 512
 
 
-@pytest.mark.parametrize(("able", "precision"), [({"avx512_bf16"}, "bf16"), ({"amx_bf16"}, "bf16"), (set(), "fp32")])
+@pytest.mark.parametrize(
+    ("able", "used", "precision"),
+    [
+        ({"avx512_bf16"}, "AVX512", "bf16"),
+        ({"amx_bf16"}, "AVX512", "bf16"),
+        (set(), "AVX512", "fp32"),
+        ({"avx512_bf16", "amx_bf16"}, "AVX2", "fp32"),  # as with ATEN_CPU_CAPABILITY=avx2
+    ],
+)
 def test_a_real_model_is_trained_in_bf16_on_a_cpu_that_has_it_and_the_bundled_one_never(
-    hub, monkeypatch, able, precision
+    hub, monkeypatch, able, used, precision
 ):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(able, True))
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: used)
     real = cu.start(device="cpu", hub=True)
     assert real.precision == precision and real.training_args["bf16"] == (precision == "bf16")
     assert cu.start(device="cpu", hub=True, precision="fp32").precision == "fp32"

@@ -90,7 +90,8 @@ def look(device: str | None, real: bool) -> tuple[str, str, float]:
     if torch.backends.mps.is_available() and device in (None, "mps"):
         return "mps", "fp32", torch.mps.recommended_max_memory() / 1e9
     able: dict = getattr(torch.cpu, "get_capabilities", dict)()
-    has_bf16 = real and device in (None, "cpu") and (able.get("avx512_bf16") or able.get("amx_bf16"))
+    wide = torch.backends.cpu.get_cpu_capability() == "AVX512"  # what PyTorch uses, which may be less than there is
+    has_bf16 = real and wide and device in (None, "cpu") and (able.get("avx512_bf16") or able.get("amx_bf16"))
     return device or "cpu", "bf16" if has_bf16 else "fp32", psutil.virtual_memory().available / 1e9
 
 
