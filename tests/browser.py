@@ -24,7 +24,11 @@ SETTINGS = {
 #: JupyterLab's body has no height and hides what overflows it, so that axe takes the whole page for hidden.
 VISIBLE_TO_AXE = "body { height: 100vh }"
 #: ipywidgets gives the handles of its sliders no name, and Python cannot: we ask for a label beside them instead.
-OUTPUTS = {"include": [[".jp-OutputArea-output"]], "exclude": [[".noUi-handle"]]}
+#: JupyterLab makes links of the paths in a library's warnings, in colours of its own.
+OUTPUTS = {
+    "include": [[".jp-OutputArea-output"]],
+    "exclude": [[".noUi-handle"], ["[data-mime-type='application/vnd.jupyter.stderr'] a"]],
+}
 #: An output of a cell itself, not of a widget in it.
 OF_A_CELL = ".jp-Cell-outputArea > .jp-OutputArea-child > .jp-OutputArea-output"
 #: All that stands around a slider: words, numbers, pictures, but no slider and its own number.

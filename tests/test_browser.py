@@ -13,7 +13,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from shorter import in_every_kernel
 from test_notebooks import ROOT
-from test_pages import MARKUP_ALONE, PAGES
+from test_pages import PAGES
 from test_solutions import ALL
 
 HOW = "no {}: the lessons are not tested in a real browser; {}"
@@ -156,13 +156,12 @@ def test_errors_pictures_and_pale_words_are_found(run):
 
 SHOWN = """
 import os, tempfile
-from test_pages import MARKUP_ALONE, PAGES, TEXTS, UNSEEN
+from test_pages import PAGES, TEXTS
 os.environ["COURSE_PROGRESS"] = tempfile.mkdtemp()
 for text in TEXTS.values():
-    if {name!r} not in MARKUP_ALONE or not ("$" in text or UNSEEN.search(text)):
-        thing = PAGES[{name!r}](text)
-        display(thing)
-        print(repr(thing))
+    thing = PAGES[{name!r}](text)
+    display(thing)
+    print(repr(thing))
 """
 PICTURE_ALONE = {"plot_length_against_reward"}  # it has the text on an axis, not in its words
 STRANGERS = "script, style, think, h1, [onerror], [onmouseover], mjx-container, [class*=ansi]"
@@ -180,6 +179,6 @@ def test_no_text_of_any_page_runs_or_is_anything_but_text(run):
         for name, cell in zip(PAGES, page.locator(".jp-Notebook .jp-Cell").all()):
             words = "\n".join(cell.locator(".jp-OutputArea-output").all_inner_texts())
             assert r"<think>why</think>a<b && c>d" in words or name in PICTURE_ALONE
-            if name not in MARKUP_ALONE and name not in PICTURE_ALONE:
+            if name not in PICTURE_ALONE:
                 shown = r"$\frac{a}{$ and $x^2$ \(y\)", r"abc\u202edef", r"\x1b[31mred", r"nothing\x00"
                 assert [text for text in shown if text not in words] == []
