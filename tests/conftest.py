@@ -4,7 +4,7 @@ import torch
 import course_utils as cu
 from course_utils.i18n import set_language
 
-# Where ATEN_CPU_CAPABILITY stands in for a lesser processor, PyTorch's attention in bf16 still goes by the one there is,
+# Where ATEN_CPU_CAPABILITY stands in for a lesser processor, PyTorch's attention in bf16 still goes by the real one,
 # and stops; its plain form computes the same.
 if torch.backends.cpu.get_cpu_capability() != "AVX512" and torch.cpu.get_capabilities().get("avx512_f"):
     torch.backends.cuda.enable_flash_sdp(False)

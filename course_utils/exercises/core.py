@@ -72,7 +72,8 @@ class Mistake:
 
     Of a function: wrong takes the place of the right one; before changes its arguments, after its result, and these go
     together with any other slip. remark: it does not stand in the way, for another exercise is about it.
-    Of data: holds says whether the answer, as its exercise reads it, is free of the mistake.
+    Of data: holds says whether the answer, as its exercise reads it, is free of the mistake; outcome "todo": it is none,
+    but something is still to be done.
     """
 
     key: str
@@ -81,19 +82,18 @@ class Mistake:
     before: Callable | None = None
     after: Callable | None = None
     remark: bool = False
+    outcome: str = "fail"
     holds: Callable[[Any], bool] | None = None
 
 
 def compose(right: Callable, *slips: Mistake) -> Callable:
-    """The function that makes all these mistakes. It raises TypeError where no code shows one, or two exclude each other."""
-    cores = [slip.wrong for slip in slips if slip.wrong]
+    """The function that makes all these mistakes, of which one at most takes the place of the right function."""
+    core = next((slip.wrong for slip in slips if slip.wrong), right)
 
     def function(*arguments):
-        if len(cores) > 1 or not all(slip.wrong or slip.before or slip.after for slip in slips):
-            raise TypeError
         for slip in slips:
             arguments = slip.before(*arguments) if slip.before else arguments
-        result = (cores or [right])[0](*arguments)
+        result = core(*arguments)
         for slip in slips:
             result = slip.after(result) if slip.after else result
         return result
@@ -146,9 +146,8 @@ class Exercise:
             code = "\n\n".join(filter(None, (code, self.printed)))
         result = Result(f"{SIGNS[outcome]} {self.title(words)}", text, code, outcome=outcome, diagnosis=key)
         if get_ipython():
-            display(
-                {"text/plain": repr(result), "text/html": result._repr_html_()}, raw=True
-            )  # wherever in a cell it is asked for
+            # Wherever in a cell it is asked for.
+            display({"text/plain": repr(result), "text/html": result._repr_html_()}, raw=True)
         return result
 
     def mistake(self, key: str) -> CheckFailed:
@@ -267,13 +266,14 @@ class FunctionExercise(Exercise):
 
     def made(self, wrong: Sequence[tuple]) -> Sequence[Mistake]:
         """The mistake, or two of them together, that explain the first of these results and most of the others."""
-        slips = [(one,) for one in self.mistakes] + list(itertools.combinations(self.mistakes, 2))
+        coded = [slip for slip in self.mistakes if slip.wrong or slip.before or slip.after]
+        pairs = [(a, b) for a, b in itertools.combinations(coded, 2) if not (a.wrong and b.wrong)]
         best: tuple[int, Sequence[Mistake]] = (0, ())
-        for some in slips:
-            explained = 0
+        for some in [*((slip,) for slip in coded), *pairs]:
+            function, explained = compose(self.right, *some), 0
             for case, result, want in wrong:
                 with contextlib.suppress(RuntimeError, TypeError, IndexError, KeyError, AttributeError, ValueError):
-                    wrong_too = compose(self.right, *some)(*copy.deepcopy(case))
+                    wrong_too = function(*copy.deepcopy(case))
                     explained += same(wrong_too, result) and not same(wrong_too, want)
                 if not explained:
                     break  # not the first one
@@ -321,7 +321,8 @@ class DataExercise(Exercise):
             except (TypeError, ValueError, LookupError, AttributeError):
                 holds = False
             if not holds:
-                raise CheckFailed("fail", mistake.key, _(mistake.message).format(**vars(given)))
+                key = mistake.key if mistake.outcome == "fail" else None
+                raise CheckFailed(mistake.outcome, key, _(mistake.message).format(**vars(given)))
         return " ".join((_(self.done).format(**vars(given)), _(self.why)))
 
 

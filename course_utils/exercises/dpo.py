@@ -98,6 +98,15 @@ class SplitDialogue(FunctionExercise):
         return CheckFailed("fail", part, text, marked(str(one[part]), str(other[part])))
 
 
+STRIPPED = N_(
+    "You strip spaces or line breaks off the contents. Whoever joins the messages again should get back the text to the letter, and the tokens of a space are tokens too."
+)
+SPLITS_INSIDE = N_(
+    "You cut at the word “Human:” wherever it stands. People also write it inside a sentence or at the start of a line. What makes a turn is more than the word."
+)
+SPEAKER_NAMES = N_(
+    "The roles are named as in the file. Chat templates know other names for the two sides; look at one row of the formatted data."
+)
 SPLIT_DIALOGUE = SplitDialogue(
     "dpo.split_dialogue",
     inspect.getsource(split_dialogue),
@@ -108,11 +117,11 @@ SPLIT_DIALOGUE = SplitDialogue(
         N_("Split at \\n\\n(Human|Assistant): and a space; leave out the first piece; take the rest two by two."),
     ),
     [
-        Mistake("splits_inside", N_("You cut at the word “Human:” wherever it stands. People also write it inside a sentence or at the start of a line. What makes a turn is more than the word."), split_at(r"\s*(Human|Assistant): ?")),
-        Mistake("splits_at_lines", N_("You cut at the word “Human:” wherever it stands. People also write it inside a sentence or at the start of a line. What makes a turn is more than the word."), split_at(r"\n+(Human|Assistant): ")),
-        Mistake("stripped", N_("You strip spaces or line breaks off the contents. Whoever joins the messages again should get back the text to the letter, and the tokens of a space are tokens too."), after=contents(str.strip)),
-        Mistake("stripped_left", N_("You strip spaces or line breaks off the contents. Whoever joins the messages again should get back the text to the letter, and the tokens of a space are tokens too."), after=contents(str.lstrip)),
-        Mistake("stripped_right", N_("You strip spaces or line breaks off the contents. Whoever joins the messages again should get back the text to the letter, and the tokens of a space are tokens too."), after=contents(str.rstrip)),
+        Mistake("splits_inside", SPLITS_INSIDE, split_at(r"\s*(Human|Assistant): ?")),
+        Mistake("splits_at_lines", SPLITS_INSIDE, split_at(r"\n+(Human|Assistant): ")),
+        Mistake("stripped", STRIPPED, after=contents(str.strip)),
+        Mistake("stripped_left", STRIPPED, after=contents(str.lstrip)),
+        Mistake("stripped_right", STRIPPED, after=contents(str.rstrip)),
         Mistake("lost_paragraphs", N_("An answer of several paragraphs keeps only its first: you cut at every blank line. Cut only where a speaker's name follows."), after=contents(lambda text: text.split("\n\n")[0])),
         Mistake("lost_lines", N_("A turn of several lines keeps only its first. In a pattern the dot does not match a line break; and a turn ends where the next speaker begins, not with the line."), after=contents(lambda text: text.split("\n")[0])),
         Mistake("joined_lines", N_("Line breaks or repeated spaces are gone from the contents. Whoever joins the messages again should get back the text to the letter."), after=contents(lambda text: " ".join(text.split()))),
@@ -120,8 +129,8 @@ SPLIT_DIALOGUE = SplitDialogue(
         Mistake("first_turn_only", N_("Only the first question and answer are left. A dialogue can have many turns; go on until its end."), after=lambda messages: messages[:2]),
         Mistake("last_lost", N_("The last message is missing, and it is the answer that the preference is about. Does your loop end one step early?"), after=lambda messages: messages[:-1]),
         Mistake("keeps_marker", N_("The speaker's name is still in the content. The role says it already, and the chat template will write it again."), after=with_marker),
-        Mistake("speaker_names", N_("The roles are named as in the file. Chat templates know other names for the two sides; look at one row of the formatted data."), after=roles("Human", "Assistant")),
-        Mistake("lower_names", N_("The roles are named as in the file. Chat templates know other names for the two sides; look at one row of the formatted data."), after=roles("human", "assistant")),
+        Mistake("speaker_names", SPEAKER_NAMES, after=roles("Human", "Assistant")),
+        Mistake("lower_names", SPEAKER_NAMES, after=roles("human", "assistant")),
         Mistake("roles_swapped", N_("The two sides have changed places: the model would learn to ask. Who speaks first in a transcript?"), after=roles("assistant", "user")),
         Mistake("contents_only", N_("You return the texts alone. TRL needs to know who said what: each message is a dict with two keys."), after=lambda messages: [m["content"] for m in messages]),
         Mistake("pairs", N_("You return pairs. TRL asks for dicts, each with the two keys role and content."), after=lambda messages: [(m["role"], m["content"]) for m in messages]),
@@ -532,12 +541,6 @@ def read_own(answer) -> SimpleNamespace:
     return SimpleNamespace(pairs=pairs, report=report, run=run, fault=fault, rows=rows, own=len(own), count=len(pairs))
 
 
-def is_there(given) -> bool:
-    if given.run is None:
-        raise CheckFailed("todo", None, _("Your data are ready. Now train on them, and check again with the run."))
-    return True
-
-
 OWN_DATASET = DataExercise(
     "dpo.own_dataset",
     '''import pandas as pd
@@ -566,7 +569,7 @@ my_answer = my_pairs, my_report, my_run
         Mistake("no_pairs", N_("A pair has an empty question or answer, or twice the same answer. Take the pairs as cu.load_preferences gives them."), holds=lambda a: all(better.strip() and worse.strip() and question.strip() and better != worse for question, better, worse in map(texts, a.pairs))),
         Mistake("too_few", N_("Fewer than eight pairs are no dataset: the model would learn them by heart. Add some."), holds=lambda a: a.count >= 8),
         Mistake("not_own", N_("Only {own} of these pairs are your own. Write at least eight, about the topics of the bundled world."), holds=lambda a: a.own >= 8),
-        Mistake("train_now", N_("Your data are ready. Now train on them, and check again with the run."), holds=is_there),
+        Mistake("train_now", N_("Your data are ready. Now train on them, and check again with the run."), outcome="todo", holds=lambda a: a.run is not None),
         Mistake("no_preference_run", N_("The run has no reward margins: it was not trained on preferences. SFT does not see the rejected answers."), holds=lambda a: any("rewards/margins" in entry for entry in a.run.log)),
         Mistake("not_a_number", N_("Losses or margins of the run are not numbers: the training broke. A lower learning rate?"), holds=lambda a: all(real(entry.get(key, 0.0)) for entry in a.run.log for key in ("loss", "rewards/margins"))),
         Mistake("other_pairs", N_("The run was trained on other pairs than those you give. Train on my_pairs."), holds=lambda a: list(map(texts, a.run.data)) == list(map(texts, a.pairs))),

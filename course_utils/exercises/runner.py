@@ -166,8 +166,8 @@ def in_a_thread(work: Callable, send: Callable):
                 thread.join(0.1)
 
 
-def messages(work: Callable, limit: float) -> Generator[tuple]:
-    """What `work` sends, each within so many seconds; ("died",) if it ends Python."""
+def messages(work: Callable) -> Generator[tuple]:
+    """What `work` sends, each within the time limit; ("died",) if it ends Python."""
     here, there = multiprocessing.Pipe(duplex=False)
     copies = sys.platform == "linux" and not torch.cuda.is_initialized()
 
@@ -180,27 +180,27 @@ def messages(work: Callable, limit: float) -> Generator[tuple]:
     with here, there, (in_a_copy if copies else in_a_thread)(work, send):
         if copies:
             there.close()  # so that the end of the copy is the end of what comes
-        end = time.monotonic() + limit
+        end = time.monotonic() + TIME_LIMIT
         while time.monotonic() < end:
             try:
                 if here.poll(0.1):  # in short turns, so that ■ is heard on every system
                     yield pickle.loads(here.recv_bytes())
-                    end = time.monotonic() + limit
+                    end = time.monotonic() + TIME_LIMIT
             except EOFError:
                 yield ("died",)
 
 
-def watch(function: Callable, cases: Sequence[tuple], wanted: Sequence, limit: float = 0) -> Seen:
+def watch(function: Callable, cases: Sequence[tuple], wanted: Sequence) -> Seen:
     """What a function does with examples. CheckFailed if it was not written, fails, takes too long or ends its process.
 
     wanted: the right results, whose form the function's are brought into.
     """
-    seen, limit = Seen(), limit or TIME_LIMIT
+    seen = Seen()
 
     def work(send):
         observe(function, cases, wanted, send)
 
-    with contextlib.closing(messages(work, limit)) as found:
+    with contextlib.closing(messages(work)) as found:
         for what, *of_it in found:
             if what == "end":
                 return seen
@@ -222,4 +222,4 @@ def watch(function: Callable, cases: Sequence[tuple], wanted: Sequence, limit: f
             seen.kinds.append(kind)
             seen.changed |= changed
     words = _("It did not end within {seconds:g} seconds. Look for a loop whose end is never reached.")
-    raise CheckFailed("error", "too_slow", words.format(seconds=limit))
+    raise CheckFailed("error", "too_slow", words.format(seconds=TIME_LIMIT))
