@@ -11,8 +11,8 @@ from IPython.display import HTML
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .batch import encode, row_logps
-from .figures.figure import table
 from .i18n import LITERAL, _, shown
+from .pages import table
 from .world import RULES, Verdict, fault_text, judge, language_of
 
 Messages = list[dict]

@@ -13,8 +13,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..evaluation import Messages, fault_text, generate
 from ..i18n import _, shown
 from ..losses import dpo_loss, fit_dpo, kl_divergence, log_odds_ratio, optimal_policy
+from ..pages import paragraph, table
 from ..world import judge
-from .figure import BLUE, GREY, VERMILLION, YELLOW, Figure, paragraph, styled, table
+from .figure import BLUE, GREY, VERMILLION, YELLOW, Figure, styled
 from .plots import FORMULAS, SINGLE
 
 POINT: dict = {"color": YELLOW, "marker": "D", "markeredgecolor": "black", "markersize": 9, "linestyle": ""}

@@ -3,16 +3,14 @@
 import base64
 import html
 import io
-from collections.abc import Sequence
 
 import matplotlib
 import matplotlib.figure
 import numpy as np
-from IPython.display import HTML
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
-from ..i18n import LITERAL, shown
+from ..i18n import shown
 
 # Okabe and Ito's palette: colour-blind readers can tell these apart too.
 BLUE, VERMILLION, GREEN, YELLOW, GREY = "#0072B2", "#D55E00", "#009E73", "#F0E442", "#999999"
@@ -70,20 +68,3 @@ class Figure(matplotlib.figure.Figure):
 def name_of(thing: object) -> str:
     """A name from anywhere, short enough for a picture."""
     return shown(thing, 60)
-
-
-def paragraph(text: str) -> str:
-    """A text from anywhere as HTML."""
-    return f"<p class='{LITERAL}' style='white-space:pre-wrap'>{html.escape(shown(text))}</p>"
-
-
-def table(columns: Sequence[str], *rows: Sequence[str | HTML], first: str = "td") -> HTML:
-    """A table of texts from anywhere, or of HTML. first: the tag of each row's first cell, "th" for its name."""
-    css = "style='text-align:left; vertical-align:top; white-space:pre-wrap; padding:0.2em 0.8em; max-width:32em'"
-
-    def line(tags, cells):
-        words = (cell.data if isinstance(cell, HTML) else html.escape(shown(cell)) for cell in cells)
-        return "<tr>" + "".join(f"<{tag} {css}>{word}</{tag}>" for tag, word in zip(tags, words)) + "</tr>"
-
-    head, body = line(["th"] * len(columns), columns), (line([first] + ["td"] * len(columns), row) for row in rows)
-    return HTML(f"<table class='{LITERAL}'><thead>{head}</thead><tbody>{''.join(body)}</tbody></table>")

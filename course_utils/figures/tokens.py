@@ -12,7 +12,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..batch import encode
 from ..i18n import LITERAL, _, shown
 from ..losses import implicit_reward, token_logps
-from .figure import name_of, paragraph, table
+from ..pages import paragraph, table
+from .figure import name_of
 
 
 class Token(NamedTuple):
