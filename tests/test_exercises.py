@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 import unicodedata
+import warnings
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -785,6 +786,12 @@ def weights(choice=1.0, lams=(0.0, 0.1, 1.0, 3.0, 10.0), preferred=(40, 60, 90, 
 )
 def test_loss_weights(answer, diagnosis):
     assert check("orpo.loss_weights", answer) == ("fail" if diagnosis else "pass", diagnosis)
+
+
+def test_runs_without_verdicts_are_told_of_and_nothing_else_is_said():
+    runs = {lam: {"verdicts": [], "nll": 0.3} for lam in (0.0, 0.1, 1.0, 3.0, 10.0)}
+    with warnings.catch_warnings(action="error"):
+        assert check("orpo.loss_weights", (runs, 0.1)) == ("fail", "not_judged")
 
 
 def match(ours=(GOOD,) * 200, theirs=(FAULT,) * 100 + (GOOD,) * 100, orpo=3.0, dpo=3.05, conclusion="orpo", **more):

@@ -221,7 +221,7 @@ def preferred(verdicts) -> list[float]:
 def clearly_below(ours: list[float], theirs: list[float]) -> bool:
     """Whether ours are lower by more than the 95% interval of the paired differences allows for chance."""
     gaps = torch.tensor(theirs) - torch.tensor(ours)
-    return bool(gaps.mean() > 1.96 * gaps.std() / len(gaps) ** 0.5)
+    return len(gaps) > 1 and bool(gaps.mean() > 1.96 * gaps.std() / len(gaps) ** 0.5)
 
 
 def read_weights(answer) -> SimpleNamespace:
