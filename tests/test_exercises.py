@@ -799,6 +799,12 @@ def match(ours=(GOOD,) * 200, theirs=(FAULT,) * 100 + (GOOD,) * 100, orpo=3.0, d
 
 
 EVEN = {"ours": (GOOD, FAULT) * 100, "theirs": (FAULT, GOOD) * 100}
+#: Eight wins in a hundred questions, and nothing but ties: 44 to 63% by Wilson's interval, clear by the paired one.
+FEW = {"ours": (GOOD,) * 100, "theirs": (FAULT,) * 8 + (GOOD,) * 92}
+#: Three seeds with the same verdicts say no more than one of them: 58% in 100 questions decide nothing.
+CLOSE = {"ours": [(GOOD,) * 58 + (FAULT,) * 42] * 3, "theirs": [(FAULT,) * 58 + (GOOD,) * 42] * 3}
+#: Three seeds that agree about no question, and their mean does.
+SEEDS = [(FAULT,) * 33 * i + (GOOD,) * 33 + (FAULT,) * (67 - 33 * i) for i in range(3)]
 
 
 @pytest.mark.parametrize(
@@ -807,6 +813,15 @@ EVEN = {"ours": (GOOD, FAULT) * 100, "theirs": (FAULT, GOOD) * 100}
         (match(), None),
         (match(**EVEN, conclusion="undecided"), None),
         (match(ours=(GIBBERISH,) * 200, conclusion="dpo"), None),
+        (match(**FEW), None),
+        (match(**FEW, conclusion="undecided"), "undecided_though_clear"),
+        (match(**CLOSE, conclusion="undecided"), None),
+        (match(**CLOSE), "interval_holds_half"),
+        (match(ours=SEEDS, theirs=[(FAULT,) * 100] * 3), None),
+        (match(ours=SEEDS, theirs=[(FAULT,) * 100] * 2), "other_prompts"),
+        (match(ours=SEEDS, theirs=[*[(FAULT,) * 100] * 2, (FAULT,) * 99]), "other_prompts"),
+        (match(ours=[], theirs=[]), "too_few"),
+        (match(ours=[[]], theirs=[[]]), "too_few"),
         ("orpo", "not_four"),
         ({"orpo": []}, "not_four"),
         (match() | {"compute": "a lot"}, "not_four"),

@@ -2,12 +2,12 @@
 
 import inspect
 import math
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
 
-from ..evaluation import win_rate
 from ..i18n import N_
 from .core import DataExercise, FunctionExercise, Mistake, real, todo
 from .predict import change_one
@@ -218,10 +218,17 @@ def preferred(verdicts) -> list[float]:
     return [float(verdict.preferred) for verdict in verdicts]
 
 
+def interval(paired: Sequence[float]) -> tuple[float, float, float]:
+    """The mean of what the questions gave, one number each, and the ends of its 95% interval; all of a single one's."""
+    numbers = torch.tensor(paired, dtype=torch.double)
+    mean = numbers.mean().item()
+    half = 1.96 * numbers.std().item() / len(numbers) ** 0.5 if len(numbers) > 1 else math.inf
+    return mean, mean - half, mean + half
+
+
 def clearly_below(ours: list[float], theirs: list[float]) -> bool:
     """Whether ours are lower by more than the 95% interval of the paired differences allows for chance."""
-    gaps = torch.tensor(theirs) - torch.tensor(ours)
-    return len(gaps) > 1 and bool(gaps.mean() > 1.96 * gaps.std() / len(gaps) ** 0.5)
+    return interval([b - a for a, b in zip(ours, theirs)])[1] > 0
 
 
 def read_weights(answer) -> SimpleNamespace:
@@ -277,17 +284,25 @@ my_answer = my_runs, my_choice
 # ---------------------------------------------------------------- orpo.versus_dpo
 
 
+def by_seed(verdicts) -> list[list]:
+    """A list of verdicts for each seed, of which there may be one."""
+    found = list(verdicts)
+    return [list(one) for one in found] if found and not hasattr(found[0], "grade") else [found]
+
+
 def read_match(answer) -> SimpleNamespace:
-    """Both sides' verdicts, their compute, and which conclusion the win rate's interval allows."""
-    ours, theirs = list(answer["orpo"]), list(answer["dpo"])
+    """Both sides' verdicts, their compute, and which conclusion the paired comparison over the questions allows."""
+    ours, theirs = by_seed(answer["orpo"]), by_seed(answer["dpo"])
     compute = [answer["compute"][name] for name in ("orpo", "dpo")]
-    said, judged = answer["conclusion"], all(verdict.judged for verdict in (*ours, *theirs))
-    rate, low, high = win_rate(ours, theirs) if len(ours) == len(theirs) > 0 else (0.5, 0.0, 1.0)
+    said, judged = answer["conclusion"], all(one.judged for seed in (*ours, *theirs) for one in seed)
+    count, alike = len(ours[0]), [*map(len, ours)] == [*map(len, theirs)] == [len(ours[0])] * len(ours)
+    rate, low, high = 0.5, 0.0, 1.0
+    if alike and count:
+        signs = [[(a.grade > b.grade) - (a.grade < b.grade) for a, b in zip(*seed)] for seed in zip(ours, theirs)]
+        rate, low, high = interval([(1 + sum(question) / len(question)) / 2 for question in zip(*signs)])
     follows = "orpo" if low > 0.5 else "dpo" if high < 0.5 else "undecided"
-    numbers = dict(rate=f"{rate:.0%}", low=f"{low:.0%}", high=f"{high:.0%}", count=len(ours))
-    return SimpleNamespace(
-        ours=ours, theirs=theirs, compute=compute, said=said, judged=judged, follows=follows, **numbers
-    )
+    words = dict(rate=f"{rate:.1%}", low=f"{low:.1%}", high=f"{high:.1%}", count=count)
+    return SimpleNamespace(alike=alike, compute=compute, said=said, judged=judged, follows=follows, **words)
 
 
 VERSUS_DPO = DataExercise(
@@ -306,29 +321,32 @@ compute["orpo"] = 6 * my_orpo.tokens
 my_answer = {"compute": compute}
 for name, run in (("orpo", my_orpo), ("dpo", my_dpo)):
     my_answer[name] = cu.judge_all(prompts, cu.generate(run.model, tokenizer, prompts))
-rate, low, high = cu.win_rate(my_answer["orpo"], my_answer["dpo"])
+both = zip(my_answer["orpo"], my_answer["dpo"])
+points = pd.Series([(ours.grade > theirs.grade) + (ours.grade == theirs.grade) / 2 for ours, theirs in both])
+room = 1.96 * points.std() / len(points) ** 0.5
+low, high = points.mean() - room, points.mean() + room
 my_answer["conclusion"] = "orpo" if low > 0.5 else "dpo" if high < 0.5 else "undecided"
 ''',
     N_("The same compute and the same prompts for both; and a winner only where the interval leaves one half out."),
     (
         N_("Count the compute of both sides first: 6 a token for what is trained, 2 more for DPO's reference."),
         N_("Choose ORPO's number of steps so that both sums agree, then judge both on the same prompts."),
-        N_("cu.win_rate gives (rate, low, high). When is one half ruled out? Only then is there a winner."),
+        N_("A point for each question: 1, one half or 0. When does the interval of their mean leave one half out? Only then is there a winner."),
     ),
     [
         Mistake("not_four", N_("Give a dict with the verdicts under “orpo” and “dpo”, their “compute” (a dict with the same two names) and your “conclusion”.")),
-        Mistake("other_prompts", N_("The two sides have a different number of verdicts. Both must answer the same prompts."), holds=lambda a: len(a.ours) == len(a.theirs)),
+        Mistake("other_prompts", N_("The two sides have a different number of verdicts. Both must answer the same prompts."), holds=lambda a: a.alike),
         Mistake("too_few", N_("Fewer than 100 prompts: the interval would be so wide that hardly any difference shows."), holds=lambda a: a.count >= 100),
         Mistake("not_judged", N_("Some verdicts are not judged: the judge knows only prompts of the bundled world. Compare on those."), holds=lambda a: a.judged),
         Mistake("no_compute", N_("The compute of each side is a number above 0, in one unit: 6 a token for what is trained, 2 more for DPO's reference."), holds=lambda a: all(real(value, 0) and value > 0 for value in a.compute)),
         Mistake("unequal_compute", N_("The two sides did not have the same compute (within 10%). Have you counted SFT, and the reference's forward passes? Then choose the number of steps."), holds=lambda a: max(a.compute) <= 1.1 * min(a.compute)),
         Mistake("no_conclusion", N_("The conclusion is one of three words: orpo, dpo, undecided."), holds=lambda a: isinstance(a.said, str) and a.said in ("orpo", "dpo", "undecided")),
-        Mistake("interval_holds_half", N_("You name a winner, but the interval holds 50%: chance alone could explain what you saw."), holds=lambda a: a.said == a.follows or a.follows != "undecided"),
-        Mistake("undecided_though_clear", N_("The interval leaves one half out. Then your data do name a winner; say which."), holds=lambda a: a.said == a.follows or a.said != "undecided"),
-        Mistake("wrong_winner", N_("The interval is on the other side of 50%. Whose answers came first in the win rate?"), holds=lambda a: a.said == a.follows),
+        Mistake("interval_holds_half", N_("You name a winner, but the interval of the paired comparison, {low} – {high}, holds one half: chance alone could explain what you saw."), holds=lambda a: a.said == a.follows or a.follows != "undecided"),
+        Mistake("undecided_though_clear", N_("The interval of the paired comparison, {low} – {high}, leaves one half out. Then your data do name a winner; say which."), holds=lambda a: a.said == a.follows or a.said != "undecided"),
+        Mistake("wrong_winner", N_("The interval, {low} – {high}, is on the other side of one half. Are the points those of ORPO's answers?"), holds=lambda a: a.said == a.follows),
     ],
     read=read_match,
-    done=N_("Equal compute, {count} prompts, win rate {rate} ({low} – {high}): the conclusion follows."),
+    done=N_("Equal compute, {count} questions, win rate {rate} ({low} – {high}, paired over the questions): the conclusion follows."),
 )  # fmt: skip
 
 CHANGE_ONE = change_one(
