@@ -7,6 +7,7 @@ import functools
 import io
 import itertools
 import math
+import multiprocessing
 import os
 import random
 import re
@@ -356,6 +357,240 @@ def test_whatever_an_answer_does_the_kernel_goes_on_as_before(answer, monkeypatc
     assert check("dpo.loss", dpo.dpo_loss) == ("pass", None)
     print("still here")
     assert "still here" in capsys.readouterr().out
+
+
+# Answers of a second attack: the exercise, what is given, and what the check must say of it.
+def yields(*arguments):
+    yield dpo.dpo_loss(*arguments)
+
+
+async def waits(*arguments):
+    return dpo.dpo_loss(*arguments)
+
+
+def has_defaults(pc, pr, rc=0.0, rr=0.0, beta=0.1):
+    return dpo.dpo_loss(pc, pr, rc, rr, beta)
+
+
+class Makes:
+    def __init__(self, *arguments):
+        self.arguments = arguments
+
+
+class Unloads:
+    def __reduce__(self):
+        return os._exit, (3,)
+
+
+class Falls:
+    def __del__(self):
+        raise RuntimeError("falls")
+
+
+class Unsigned:
+    @property
+    def __signature__(self):
+        raise RuntimeError("no signature")
+
+    def __call__(self, *arguments):
+        return dpo.dpo_loss(*arguments)
+
+
+class Mine(torch.Tensor):
+    pass
+
+
+class Agrees(dict):
+    def __eq__(self, other):
+        return True
+
+
+def scripted():
+    def loss(pc: torch.Tensor, pr: torch.Tensor, rc: torch.Tensor, rr: torch.Tensor, beta: float) -> torch.Tensor:
+        return -torch.nn.functional.logsigmoid(beta * (pc - rc - pr + rr))
+
+    with warnings.catch_warnings(action="ignore"):
+        return torch.jit.script(loss)
+
+
+def sorts(ours, theirs):
+    rate = dpo.win_rate(ours, theirs)
+    ours.sort()
+    return rate
+
+
+def shouts(*arguments):
+    print("x" * 10_000_000)
+    for _line in range(50_000):
+        print("and more", file=sys.stderr)
+    return dpo.dpo_loss(*arguments)
+
+
+def warns(*arguments):
+    warnings.simplefilter("error")
+    warnings.warn("careful", stacklevel=1)
+
+
+def replaces(*arguments):
+    torch.exp = torch.nn.functional.logsigmoid = cu.dpo_loss = math.log = None
+    torch.Tensor.sum = lambda self: 0
+    torch.Tensor.more = torch.more = builtins.more = lambda: None
+    vars(torch.nn.functional).pop("relu", None)
+    torch.set_default_dtype(torch.float64)
+    random.seed(5), np.random.seed(5), torch.manual_seed(5)
+    os.environ["HOME"] = "/nowhere"
+    os.chdir("/")
+    return 3.0
+
+
+def switches_off(*arguments):
+    torch.set_grad_enabled(False)
+    return dpo.dpo_loss(*arguments)
+
+
+def starts_threads(*arguments):
+    for _i in range(5):
+        threading.Thread(target=time.sleep, args=(2,), daemon=True).start()
+    return dpo.dpo_loss(*arguments)
+
+
+def takes_fifty_gigabytes(*arguments):
+    return np.ones(50 << 27)
+
+
+def forks(*arguments):
+    if os.fork() == 0:
+        os._exit(0)
+    return dpo.dpo_loss(*arguments)
+
+
+def pools(*arguments):
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        pool.map(abs, [-1, 2])
+    return dpo.dpo_loss(*arguments)
+
+
+def writes_bytes(*arguments):
+    sys.stdout.buffer.write(b"no")
+
+
+def closes_output(*arguments):
+    sys.stdout.close()
+    return dpo.dpo_loss(*arguments)
+
+
+def rings(*arguments):
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    time.sleep(600)
+
+
+def expands(*arguments):
+    return torch.zeros(1).expand(10**11)
+
+
+def nests(text):
+    messages = []
+    messages.append(messages)
+    return messages
+
+
+def deep(text):
+    messages = []
+    for _level in range(100_000):
+        messages = [messages]
+    return messages
+
+
+IN_ANY_PLACE = [
+    ("dpo.loss", yields, "fail", "type"),
+    ("dpo.loss", waits, "fail", "type"),
+    ("dpo.loss", has_defaults, "pass", None),
+    ("dpo.loss", functools.partial(dpo.dpo_loss, beta=0.1), "fail", "signature"),
+    ("dpo.loss", functools.cache(dpo.dpo_loss), "pass", None),
+    ("dpo.loss", Makes, "fail", "type"),
+    ("dpo.loss", Unsigned(), "pass", None),
+    ("dpo.loss", scripted(), "pass", None),
+    ("dpo.loss", lambda *a: Unloads(), "fail", "type"),
+    ("dpo.loss", lambda *a: Falls(), "fail", "type"),
+    ("dpo.loss", lambda *a: dpo.dpo_loss(*a).as_subclass(Mine), "pass", None),
+    ("dpo.loss", lambda *a: torch.nn.Parameter(dpo.dpo_loss(*a)), "fail", "no_gradient"),
+    ("dpo.loss", lambda *a: (dpo.dpo_loss(*a),), "fail", "type"),
+    ("dpo.loss", warns, "error", "exception"),
+    ("dpo.loss", replaces, "fail", "type"),
+    ("dpo.loss", starts_threads, "pass", None),
+    ("dpo.loss", writes_bytes, "error", "exception"),
+    ("dpo.loss", expands, "fail", "type"),
+    ("dpo.loss", stops, "error", "exception"),
+    ("dpo.loss", asks, "error", "exception"),
+    ("dpo.loss", forks, "error", "exception"),
+    ("dpo.win_rate", sorts, "fail", "in_place"),
+    ("dpo.split_dialogue", lambda text: itertools.count(), "fail", "count"),
+    ("dpo.split_dialogue", nests, "fail", "count"),
+    ("dpo.split_dialogue", lambda text: [Agrees(), Agrees()], "fail", None),
+]
+IN_A_COPY = [
+    ("dpo.loss", pools, "error", "exception"),
+    ("dpo.loss", rings, "error", "died"),
+    ("dpo.loss", shouts, "pass", None),
+    ("dpo.loss", switches_off, "fail", "no_gradient"),
+    ("dpo.loss", takes_fifty_gigabytes, "error", "exception"),
+    ("dpo.loss", closes_output, "error", "exception"),
+    ("dpo.split_dialogue", deep, "fail", None),
+]
+ATTACKS = [(one, "a thread") for one in IN_ANY_PLACE] + [(one, "a copy") for one in IN_ANY_PLACE + IN_A_COPY]
+
+
+def settings():
+    """What a learner's code may change and must find unchanged afterwards."""
+    numbers = torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()
+    replaced = torch.exp, F.logsigmoid, F.relu, cu.dpo_loss, math.log, torch.Tensor.sum, print, input, os.fork
+    added = [hasattr(room, "more") for room in (torch, torch.Tensor, builtins)]
+    places = os.getcwd(), dict(os.environ), sys.stdout, sys.stderr, sys.getrecursionlimit()
+    return (
+        numbers,
+        replaced,
+        added,
+        places,
+        signal.getsignal(signal.SIGINT),
+        torch.get_default_dtype(),
+        torch.is_grad_enabled(),
+    )
+
+
+@pytest.mark.parametrize(("attack", "place"), ATTACKS, indirect=["place"])
+def test_a_second_attack_ends_in_a_sensible_verdict_too(attack, place, monkeypatch, capsys):
+    monkeypatch.setattr(runner, "TIME_LIMIT", 60)  # none of these is endless, and a busy machine is slow
+    name, answer, outcome, key = attack
+    cu.ex(name).said.clear()
+    before, result = settings(), cu.ex(name).check(answer)
+    assert (result.outcome, result.diagnosis) == (outcome, key), result.text
+    assert settings() == before and len(repr(result)) < 3000
+    assert check("dpo.loss", dpo.dpo_loss) == ("pass", None)
+    print("still here")
+    assert capsys.readouterr().out == "still here\n"
+
+
+def spins(*arguments):
+    print("round and round")
+    torch.manual_seed(5)
+    while True:
+        pass
+
+
+@pytest.mark.parametrize("answer", [spins, forever])
+def test_an_endless_answer_ends_with_its_time_and_leaves_nothing_behind(answer, place, capsys):
+    before, threads = settings(), threading.active_count()
+    assert check("dpo.loss", answer) == ("error", "too_slow")
+    assert settings() == before and threading.active_count() == threads
+    print("still here")
+    assert capsys.readouterr().out == "still here\n"
+
+
+def test_a_result_that_cannot_be_kept_is_called_by_its_kind(place, monkeypatch):
+    monkeypatch.setattr(runner, "TIME_LIMIT", 60)
+    kinds = {"generator": yields, "coroutine": waits, "Makes": Makes, "Unloads": lambda *a: Unloads()}
+    for kind, answer in kinds.items():
+        assert f"It returns a {kind}; expected a tensor" in cu.ex("dpo.loss").check(answer).text
 
 
 def test_closures_and_models_of_the_notebook_can_be_used(place):

@@ -1,5 +1,6 @@
 """For whoever adds exercises: when two results are the same, and in what they differ if not."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -13,8 +14,9 @@ from ..i18n import _, shown
 def same(one: Any, other: Any) -> bool:
     """Whether two results agree: shapes, numbers to five digits, everything else exactly."""
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
-        one, other = one.double(), other.double()
-        return one.shape == other.shape and torch.allclose(one, other, rtol=1e-4, atol=1e-5, equal_nan=True)
+        if one.shape != other.shape:
+            return False
+        return torch.allclose(one.double(), other.double(), rtol=1e-4, atol=1e-5, equal_nan=True)
     if isinstance(one, float) and not isinstance(other, (str, bool)):
         try:
             number = float(other)  # of numpy, of torch, a fraction: all the same
@@ -30,8 +32,10 @@ def usual(result: Any, wanted: Any) -> Any:
     """A result in the form of the one wanted, where another form says the same: an array, a tuple, a generator."""
     if isinstance(wanted, torch.Tensor) and isinstance(result, np.ndarray | np.generic):
         return torch.as_tensor(result)
+    if isinstance(wanted, torch.Tensor) and isinstance(result, torch.Tensor):
+        return result.detach().as_subclass(torch.Tensor)
     if isinstance(wanted, list) and not isinstance(result, list | str | dict | None) and hasattr(result, "__iter__"):
-        return list(result)
+        return list(itertools.islice(result, 1000))  # it may have no end
     return str(result) if isinstance(result, str) else result
 
 

@@ -199,12 +199,13 @@ class FunctionExercise(Exercise):
             raise CheckFailed("fail", "not_a_function", words.format(kind=type(answer).__name__))
         cases = self.cases()
         try:
-            with contextlib.suppress(ValueError):  # many functions written in C have no signature
-                inspect.signature(answer).bind(*cases[0])
+            inspect.signature(answer).bind(*cases[0])
         except TypeError:
             names = ", ".join(inspect.signature(self.right).parameters)
             words = _("The function must take these arguments: {names}.")
             raise CheckFailed("fail", "signature", words.format(names=names)) from None
+        except Exception:  # many functions written in C have no signature
+            pass
         wanted = [self.right(*copy.deepcopy(case)) for case in cases]
         seen = watch(answer, cases, wanted)
         self.printed, results = seen.printed, [self.read(result) for result in seen.results]

@@ -2,16 +2,20 @@
 
 On Linux it runs in a copy of the kernel, made by `fork` in some milliseconds: notebook variables and closures are there,
 and whatever it does to memory, random numbers or settings ends with the copy. Windows has no fork, macOS's is not safe,
-and a GPU cannot be used in a copy; there it runs in a thread, where a loop can be ended but a call into C cannot.
+and a GPU cannot be used in a copy; there it runs in a thread: random numbers, settings and functions that it changed are
+put back, and a loop can be ended, but not a call into C, nor code that catches every exception.
 """
 
 import builtins
 import contextlib
 import copy
 import ctypes
+import io
+import math
 import multiprocessing
 import os
 import pickle
+import random
 import signal
 import sys
 import threading
@@ -20,15 +24,22 @@ import traceback
 import warnings
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
 
+import numpy as np
 import torch
 from IPython.utils.capture import capture_output
 
+from .. import losses
 from ..i18n import _, shown
 from .compare import same, usual
 
 TIME_LIMIT = 10.0  # seconds for one call of a learner's function
 MEMORY = 4 << 30  # bytes that it may take
+LARGEST = 1 << 26  # bytes of a result
+#: Whose objects a result may hold; those of other classes come back as nothing but their kind.
+KNOWN = ("torch", "numpy", "fractions", "decimal", "collections", "_codecs")
 
 
 class CheckFailed(Exception):
@@ -79,8 +90,38 @@ def gradients(function: Callable, case: tuple) -> list[torch.Tensor | None]:
     found: Sequence[torch.Tensor | None] = [None] * len(inputs)
     if inputs:
         with contextlib.suppress(RuntimeError, AttributeError, TypeError):
-            found = torch.autograd.grad(function(*given).sum(), inputs, allow_unused=True)
+            result = function(*given)
+            if result.numel() <= LARGEST:
+                found = torch.autograd.grad(result.sum(), inputs, allow_unused=True)
     return list(found)
+
+
+def packed(result: Any) -> bytes:
+    """A result as it leaves its process; empty if it cannot, or is too large."""
+    if isinstance(result, torch.Tensor) and result.numel() > LARGEST:
+        return b""  # expanded: small here, and larger than memory as soon as something is computed with it
+    try:
+        data = pickle.dumps(result)
+    except Exception:
+        return b""
+    return data if len(data) <= LARGEST else b""
+
+
+class Unpickler(pickle.Unpickler):
+    """Makes no objects of a learner's classes, whose code would run in the kernel."""
+
+    def find_class(self, module, name):
+        if module.partition(".")[0] not in KNOWN:
+            raise pickle.UnpicklingError(module)
+        return super().find_class(module, name)
+
+
+def unpacked(data: bytes, kind: str) -> Any:
+    """A result as it was; else something that has only its kind."""
+    try:
+        return Unpickler(io.BytesIO(data)).load()
+    except Exception:
+        return type(kind, (), {"__repr__": lambda self: f"<{kind}>"})()
 
 
 def observe(function: Callable, cases: Sequence[tuple], wanted: Sequence, send: Callable) -> None:
@@ -91,7 +132,7 @@ def observe(function: Callable, cases: Sequence[tuple], wanted: Sequence, send: 
             result = function(*given)
             changed = not all(map(same, case, given))
             printed = shown(sys.stdout.getvalue(), 1000) if hasattr(sys.stdout, "getvalue") else ""
-            send("result", usual(result, want), type(result).__name__, printed, changed)
+            send("result", packed(usual(result, want)), type(result).__name__, printed, changed)
         for case in cases:
             send("gradients", gradients(function, case))
     except TimeLimitExceeded:
@@ -105,9 +146,9 @@ def observe(function: Callable, cases: Sequence[tuple], wanted: Sequence, send: 
     send("end")
 
 
-def no_input(*_prompt):
-    """Takes the place of `input` in a copy, where nobody could answer."""
-    raise EOFError(_("a function that is checked cannot ask for input"))
+def refused(*_arguments):
+    """Takes the place of `input`, which nobody could answer, and of `fork`, whose copies would soon fill the machine."""
+    raise RuntimeError(_("a function that is checked can neither ask for input nor start processes"))
 
 
 def limit_memory() -> None:
@@ -130,7 +171,7 @@ def in_a_copy(work: Callable, send: Callable):
             os.setsid()  # ■ is for the kernel
             limit_memory()
             torch.set_num_threads(1)  # the threads of the pool were not copied
-            builtins.input = no_input
+            builtins.input = os.fork = refused
             with capture_output():
                 work(send)
         finally:
@@ -145,6 +186,35 @@ def in_a_copy(work: Callable, send: Callable):
 
 
 @contextlib.contextmanager
+def put_back():
+    """Put back afterwards what code in this process may have changed: random numbers, settings, functions."""
+    states: list[tuple[Callable, Any]] = [
+        (random.setstate, random.getstate()),
+        (np.random.set_state, np.random.get_state()),
+        (torch.set_rng_state, torch.get_rng_state()),
+        (torch.set_default_dtype, torch.get_default_dtype()),
+        (sys.setrecursionlimit, sys.getrecursionlimit()),
+        (os.chdir, os.getcwd()),
+        (os.environ.update, dict(os.environ)),
+    ]
+    course = sys.modules[__name__.partition(".")[0]]
+    touched = (builtins, os, math, torch, torch.Tensor, torch.nn.functional, losses, course)
+    rooms = [(one, dict(vars(one))) for one in touched]
+    try:
+        yield
+    finally:
+        for room, before in rooms:
+            for name, value in before.items():
+                if vars(room).get(name) is not value:
+                    setattr(room, name, value)
+            for name, value in dict(vars(room)).items():
+                if name not in before and not isinstance(value, ModuleType):  # which were imported meanwhile
+                    delattr(room, name)
+        for put, state in states:
+            put(state)
+
+
+@contextlib.contextmanager
 def in_a_thread(work: Callable, send: Callable):
     """Run `work` in a thread, which is asked to end when its time is over."""
 
@@ -153,17 +223,18 @@ def in_a_thread(work: Callable, send: Callable):
             work(send)
 
     thread = threading.Thread(target=run, daemon=True)
-    try:
-        with capture_output():
+    with put_back(), capture_output():
+        builtins.input = os.fork = refused
+        try:
             thread.start()
             yield
-    finally:  # of an interrupt too
-        thread.join(0.05)
-        for _attempt in range(20):
-            if thread.is_alive():
-                stop = ctypes.py_object(TimeLimitExceeded)
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), stop)
-                thread.join(0.1)
+        finally:  # of an interrupt too
+            thread.join(0.05)
+            for _attempt in range(20):
+                if thread.is_alive():
+                    stop = ctypes.py_object(TimeLimitExceeded)
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), stop)
+                    thread.join(0.1)
 
 
 def messages(work: Callable) -> Generator[tuple]:
@@ -172,10 +243,7 @@ def messages(work: Callable) -> Generator[tuple]:
     copies = sys.platform == "linux" and not torch.cuda.is_initialized()
 
     def send(*message):
-        try:
-            there.send_bytes(pickle.dumps(message))
-        except Exception:  # a result that cannot leave its process
-            there.send_bytes(pickle.dumps((message[0], f"<{message[2]}>", *message[2:])))
+        there.send_bytes(pickle.dumps(message))
 
     with here, there, (in_a_copy if copies else in_a_thread)(work, send):
         if copies:
@@ -218,7 +286,7 @@ def watch(function: Callable, cases: Sequence[tuple], wanted: Sequence) -> Seen:
                 continue
             result, kind, printed, changed = of_it
             seen.printed = seen.printed if seen.results else printed
-            seen.results.append(result)
+            seen.results.append(unpacked(result, kind))
             seen.kinds.append(kind)
             seen.changed |= changed
     words = _("It did not end within {seconds:g} seconds. Look for a loop whose end is never reached.")
