@@ -88,13 +88,24 @@ def chromium() -> Iterator[Browser]:
 
 
 @contextlib.contextmanager
-def notebook(browser: Browser, url: str, path: str) -> Iterator[Page]:
-    """A notebook that is open and has been run from top to bottom, in a window in which all of it can be seen."""
+def opened(browser: Browser, url: str, path: str) -> Iterator[Page]:
+    """A notebook that is open and has a kernel; nothing of it has run."""
     page = browser.new_page(viewport={"width": 1280, "height": 1000})
     page.set_default_timeout(PATIENCE * 1000)
     page.goto(f"{url}lab/tree/{path}?reset")
     page.wait_for_function("() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel")
     try:
+        yield page
+    finally:
+        page.evaluate("() => { window.jupyterapp.shell.currentWidget.sessionContext.shutdown() }")
+        page.wait_for_timeout(500)
+        page.close()
+
+
+@contextlib.contextmanager
+def notebook(browser: Browser, url: str, path: str) -> Iterator[Page]:
+    """A notebook that is open and has been run from top to bottom, in a window in which all of it can be seen."""
+    with opened(browser, url, path) as page:
         page.evaluate(
             """seconds => Promise.race([
               window.jupyterapp.commands.execute('notebook:run-all-cells'),
@@ -115,10 +126,33 @@ def notebook(browser: Browser, url: str, path: str) -> Iterator[Page]:
         page.set_viewport_size({"width": 1280, "height": min(int(bottom) + 200, 30_000)})
         page.evaluate("document.querySelector('.jp-WindowedPanel-outer').scrollTop = 0")
         yield page
-    finally:
-        page.evaluate("() => { window.jupyterapp.shell.currentWidget.sessionContext.shutdown() }")
-        page.wait_for_timeout(500)
-        page.close()
+
+
+def start(page: Page, number: int) -> None:
+    """Begin to run a cell; wait for nothing."""
+    page.evaluate(
+        """number => {
+          window.jupyterapp.shell.currentWidget.content.activeCellIndex = number;
+          window.jupyterapp.commands.execute('notebook:run-cell');
+        }""",
+        number,
+    )
+
+
+def wait_for(page: Page, number: int, text: str) -> None:
+    """Wait until a cell shows this text."""
+    page.wait_for_function(
+        "([number, text]) => document.querySelectorAll('.jp-Cell')[number].innerText.includes(text)",
+        arg=[number, text],
+    )
+
+
+def wait_until_idle(page: Page) -> None:
+    """Wait until the kernel has ended what it was asked for. After an error it drops what comes at the same moment."""
+    page.wait_for_function(
+        "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'"
+    )
+    page.wait_for_timeout(500)
 
 
 def cells(page: Page) -> list[dict]:

@@ -30,8 +30,12 @@ from browser import (  # noqa: E402
     jupyterlab,
     label,
     notebook,
+    opened,
     sliders,
+    start,
     views,
+    wait_for,
+    wait_until_idle,
 )
 
 if not BROWSER:
@@ -81,13 +85,13 @@ def lesson(lab, request):
 
 @pytest.fixture
 def run(lab):
-    """Open and run a notebook of these cells."""
+    """Open a notebook of these cells and run it, or do what `how` does with it."""
 
-    def run(*sources):
+    def run(*sources, how=notebook):
         kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
         small = new_notebook(cells=list(map(new_code_cell, sources)), metadata={"kernelspec": kernel})
         nbformat.write(small, lab.root / "small.ipynb")
-        return notebook(lab.browser, lab.url, "small.ipynb")
+        return how(lab.browser, lab.url, "small.ipynb")
 
     return run
 
@@ -152,6 +156,40 @@ def test_errors_pictures_and_pale_words_are_found(run):
         found = faults(page, THEMES[0])
         assert {"color-contrast", "label"} <= {fault.partition(":")[0] for fault in found}
         assert "pale" in "\n".join(found)
+
+
+BEGIN = """
+import os, re, tempfile, torch, course_utils as cu
+from course_utils.exercises import runner
+os.environ["COURSE_PROGRESS"] = tempfile.mkdtemp()
+runner.TIME_LIMIT = 600  # what ends a check below is the button
+model = torch.nn.Linear(2, 1)
+def endless(*arguments):
+    while True:
+        pass
+def catastrophic(*arguments):
+    return re.fullmatch("(a+)+b", "a" * 60)
+print("re" + "ady")
+"""
+
+
+def test_the_stop_button_ends_a_check_and_the_next_cell_runs(run):
+    """The toolbar's own ■, while an answer runs that never ends."""
+    checks = [f'print("be" + "gun")\ncu.ex("dpo.loss").check({name})' for name in ("endless", "catastrophic")]
+    goes_on = 'print("still" + " here", *model(torch.ones(2)).shape)\ncu.ex("dpo.loss").check(cu.dpo_loss)'
+    with run(BEGIN, *checks, goes_on, how=opened) as page:
+        start(page, 0)
+        wait_for(page, 0, "ready")
+        for number in (1, 2):
+            start(page, number)
+            wait_for(page, number, "begun")
+            page.wait_for_timeout(1000)  # the copy is at work
+            page.locator("[data-command='notebook:interrupt-kernel']:visible").first.click()
+            wait_for(page, number, "KeyboardInterrupt")
+            wait_until_idle(page)
+        start(page, 3)
+        wait_for(page, 3, "still here 1")
+        wait_for(page, 3, "✓ 🐢 dpo.loss: right")
 
 
 SHOWN = """
