@@ -72,7 +72,7 @@ def test_the_solution_passes(name):
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_the_solution_that_is_shown_is_the_one_that_passes(name):
-    names = {}
+    names = {"cu": cu}
     exec(cu.ex(name).solution().code, names)
     assert check(name, names[FUNCTIONS[name].right.__name__]) == ("pass", None)
 

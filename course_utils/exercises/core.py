@@ -23,10 +23,10 @@ import torch
 from IPython import get_ipython
 from IPython.display import display
 
-from ..i18n import LITERAL, _, language, shown
+from ..i18n import LITERAL, N_, _, language, shown
 from .codes import TIERS, tier_of
 from .compare import all_finite, plain, pulls, relation, same
-from .runner import CheckFailed, gradients, safe, todo, watch
+from .runner import CheckFailed, failed, gradients, safe, todo, watch
 from .store import record
 
 SIGNS = {"pass": "✓", "fail": "✗", "error": "✗", "todo": "○"}
@@ -86,6 +86,13 @@ class Mistake:
     holds: Callable[[Any], bool] | None = None
 
 
+#: Slips of every function that returns one number a row.
+AVERAGED = [
+    Mistake("averaged", words := N_("The rows of the batch are averaged. Return one number for each pair; the trainer averages."), after=lambda rows: rows.mean()),
+    Mistake("summed", words, after=lambda rows: rows.sum()),
+]  # fmt: skip
+
+
 def compose(right: Callable, *slips: Mistake) -> Callable:
     """The function that makes all these mistakes, of which one at most takes the place of the right function."""
     core = next((slip.wrong for slip in slips if slip.wrong), right)
@@ -106,10 +113,10 @@ class Exercise:
     """One exercise. `model_answer` is the solution's source, and `why` the line below it."""
 
     name: str
-    model_answer: str
     why: str
     hints: tuple[str, str, str]
     mistakes: Sequence[Mistake] = ()
+    model_answer: str = ""
     hints_shown: int = field(default=0, init=False)
     printed: str = field(default="", init=False)  # by the learner's code, on the first example of the last check
     said: dict[str, int] = field(default_factory=dict, init=False)  # how often each mistake was named
@@ -191,19 +198,21 @@ class FunctionExercise(Exercise):
     gradient_of: tuple[int, ...] = ()
     extreme: int = 0
 
+    def __post_init__(self):
+        self.model_answer = inspect.getsource(self.right)
+
     def diagnose(self, answer) -> str:
         if answer is None or answer is Ellipsis or is_stub(answer):
             raise todo()
         if not callable(answer):
-            words = _("Got a {kind}; give the function itself, without calling it.")
-            raise CheckFailed("fail", "not_a_function", words.format(kind=type(answer).__name__))
+            words = N_("Got a {kind}; give the function itself, without calling it.")
+            raise failed("not_a_function", words, kind=type(answer).__name__)
         cases = self.cases()
         try:
             inspect.signature(answer).bind(*cases[0])
         except TypeError:
             names = ", ".join(inspect.signature(self.right).parameters)
-            words = _("The function must take these arguments: {names}.")
-            raise CheckFailed("fail", "signature", words.format(names=names)) from None
+            raise failed("signature", N_("The function must take these arguments: {names}."), names=names) from None
         except Exception:  # many functions written in C have no signature
             pass
         wanted = [self.right(*copy.deepcopy(case)) for case in cases]
@@ -216,10 +225,10 @@ class FunctionExercise(Exercise):
                 raise found
             remarks.append(found.text)
         if seen.changed:
-            words = _(
+            words = N_(
                 "The numbers are right, but your function changes its inputs. Others still need them: make new ones."
             )
-            raise CheckFailed("fail", "in_place", words)
+            raise failed("in_place", words)
         if not remarks:
             self.check_gradients(cases, seen.gradients)
         if isinstance(wanted[0], list) and (other := {*seen.kinds} - {"list"}):
@@ -233,7 +242,7 @@ class FunctionExercise(Exercise):
     def explain(self, cases, results, wanted, found=()) -> CheckFailed:
         """Which mistake, or which two, give the first wrong result and most of the others; else in general words."""
         if any(result is None for result in results):
-            return CheckFailed("fail", "no_return", _("It returns nothing. Is there a `return`?"))
+            return failed("no_return", N_("It returns nothing. Is there a `return`?"))
         wrong = [one for one in zip(cases, results, wanted) if not same(one[2], one[1])]
         wrong.sort(key=lambda one: not all_finite(one[1]))  # what is not a number tells least
         if made := self.made(wrong):
@@ -243,27 +252,27 @@ class FunctionExercise(Exercise):
             both = _("Two things at once. First: {one} And then: {other}") if len(texts) > 1 else "{one}"
             return CheckFailed("fail", made[0].key, both.format(one=texts[0], other=texts[-1]))
         _case, got, want = wrong[0]
+        kind = type(got).__name__
         if not all_finite(got):
-            text = _("Some results are infinite or not a number. Think of very large and very small inputs.")
-            return CheckFailed("fail", "not_finite", text)
+            words = N_("Some results are infinite or not a number. Think of very large and very small inputs.")
+            return failed("not_finite", words)
         if isinstance(want, float) and not hasattr(got, "__float__"):
-            text = _("It returns a {kind}; expected one number.")
-            return CheckFailed("fail", "type", text.format(kind=type(got).__name__))
+            return failed("type", N_("It returns a {kind}; expected one number."), kind=kind)
         if isinstance(want, torch.Tensor) and not isinstance(got, torch.Tensor):
-            text = _("It returns a {kind}; expected a tensor, so that gradients can flow through it.")
-            return CheckFailed("fail", "type", text.format(kind=type(got).__name__))
+            words = N_("It returns a {kind}; expected a tensor, so that gradients can flow through it.")
+            return failed("type", words, kind=kind)
         if isinstance(want, torch.Tensor) and want.shape != got.shape:
-            text = _("Shape: got {got}, expected {want}, one number for each row of the batch.")
-            return CheckFailed("fail", "shape", text.format(got=tuple(got.shape), want=tuple(want.shape)))
+            words = N_("Shape: got {got}, expected {want}, one number for each row of the batch.")
+            return failed("shape", words, got=tuple(got.shape), want=tuple(want.shape))
         if isinstance(got, torch.Tensor) and got.dtype in (torch.float16, torch.bfloat16):
-            text = _("It computes in 16 bits, which lose digits. Stay in the precision of the inputs.")
-            return CheckFailed("fail", "precision", text)
+            words = N_("It computes in 16 bits, which lose digits. Stay in the precision of the inputs.")
+            return failed("precision", words)
         names = [name for name, one in zip(inspect.signature(self.right).parameters, cases[0]) if torch.is_tensor(one)]
         rights = [gradients(self.right, case) for case in cases] if found else []
         if told := relation(results, wanted) or (pulls(names, found, rights) if rights and rights[0] else None):
             return CheckFailed("fail", *told)
-        text = _("In one example it gives {got}; expected {want}. It is none of the usual mistakes; try .hint().")
-        return CheckFailed("fail", None, text.format(got=plain(got), want=plain(want)))
+        words = N_("In one example it gives {got}; expected {want}. It is none of the usual mistakes; try .hint().")
+        return failed(None, words, got=plain(got), want=plain(want))
 
     def made(self, wrong: Sequence[tuple]) -> Sequence[Mistake]:
         """The mistake, or two of them together, that explain the first of these results and most of the others."""
@@ -286,17 +295,17 @@ class FunctionExercise(Exercise):
         for number, (case, ours) in enumerate(zip(cases, found)):
             rights: list = gradients(self.right, case)
             if any(ours[i] is None and rights[i].any() for i in self.gradient_of):
-                words = _(
+                words = N_(
                     "The numbers are right, but no gradient flows back. Avoid .item(), .detach(), numpy and no_grad."
                 )
-                raise CheckFailed("fail", "no_gradient", words)
+                raise failed("no_gradient", words)
             is_extreme = number >= len(cases) - self.extreme
             pairs = [(rights[i], ours[i]) for i in self.gradient_of if ours[i] is not None]
             if not all(all_finite(one) if is_extreme else same(right, one) for right, one in pairs):
-                words = _(
+                words = N_(
                     "The numbers are right, but the gradient is not: something is detached, rounded or infinite on the way."
                 )
-                raise CheckFailed("fail", "wrong_gradient", words)
+                raise failed("wrong_gradient", words)
 
 
 @dataclass(repr=False)

@@ -1,7 +1,6 @@
 """The exercises of the DPO lesson: a right answer, examples, and a row for each slip that people make."""
 
 import csv
-import inspect
 import json
 import math
 import re
@@ -18,8 +17,9 @@ from ..data import load_preferences
 from ..data.report import LOOKS, REASONS
 from ..i18n import N_, _, shown
 from .compare import marked, plain
-from .core import CheckFailed, DataExercise, FunctionExercise, Mistake, real, todo
+from .core import AVERAGED, CheckFailed, DataExercise, FunctionExercise, Mistake, real, todo
 from .predict import change_one
+from .runner import failed
 
 SAMPLES = Path(__file__).parents[2] / "data_samples"
 
@@ -86,36 +86,27 @@ class SplitDialogue(FunctionExercise):
         if found.key or not isinstance(got, list):
             return found
         if len(got) != len(want):
-            text = _("In one example it gives {got} messages; expected {want}.").format(got=len(got), want=len(want))
-            return CheckFailed("fail", "count", text, "\n".join(shown(repr(one), 300) for one in (want, got)))
+            words = N_("In one example it gives {got} messages; expected {want}.")
+            code = "\n".join(shown(repr(one), 300) for one in (want, got))
+            return failed("count", words, code, got=len(got), want=len(want))
         number, one, other = next((i, a, b) for i, (a, b) in enumerate(zip(want, got), 1) if a != b)
         if not isinstance(other, dict) or {*other} != {"role", "content"}:
-            text = _("Message {number} is {got}; expected a dict with the keys role and content.")
-            return CheckFailed("fail", "keys", text.format(number=number, got=plain(other)))
+            words = N_("Message {number} is {got}; expected a dict with the keys role and content.")
+            return failed("keys", words, number=number, got=plain(other))
         part = "role" if one["role"] != other["role"] else "content"
-        text = _("Message {number} of an example has another {part}. Expected, and below it yours:")
-        text = text.format(number=number, part=part)
-        return CheckFailed("fail", part, text, marked(str(one[part]), str(other[part])))
+        words = N_("Message {number} of an example has another {part}. Expected, and below it yours:")
+        return failed(part, words, marked(str(one[part]), str(other[part])), number=number, part=part)
 
 
-STRIPPED = N_(
-    "You strip spaces or line breaks off the contents. Whoever joins the messages again should get back the text to the letter, and the tokens of a space are tokens too."
-)
-SPLITS_INSIDE = N_(
-    "You cut at the word “Human:” wherever it stands. People also write it inside a sentence or at the start of a line. What makes a turn is more than the word."
-)
-SPEAKER_NAMES = N_(
-    "The roles are named as in the file. Chat templates know other names for the two sides; look at one row of the formatted data."
-)
+STRIPPED = N_("You strip spaces or line breaks off the contents. Whoever joins the messages again should get back the text to the letter, and the tokens of a space are tokens too.")  # fmt: skip
+SPLITS_INSIDE = N_("You cut at the word “Human:” wherever it stands. People also write it inside a sentence or at the start of a line. What makes a turn is more than the word.")  # fmt: skip
+SPEAKER_NAMES = N_("The roles are named as in the file. Chat templates know other names for the two sides; look at one row of the formatted data.")  # fmt: skip
 SPLIT_DIALOGUE = SplitDialogue(
     "dpo.split_dialogue",
-    inspect.getsource(split_dialogue),
     N_("A capturing group in re.split keeps the speakers, and the two line breaks make a marker of a mere word."),
-    (
-        N_("What exactly stands before each turn, line breaks and the space after the colon included?"),
-        N_("re.split with a group in round brackets gives back the separators too: speaker, text, speaker, text …"),
-        N_("Split at \\n\\n(Human|Assistant): and a space; leave out the first piece; take the rest two by two."),
-    ),
+    (N_("What exactly stands before each turn, line breaks and the space after the colon included?"),
+     N_("re.split with a group in round brackets gives back the separators too: speaker, text, speaker, text …"),
+     N_("Split at \\n\\n(Human|Assistant): and a space; leave out the first piece; take the rest two by two.")),
     [
         Mistake("splits_inside", SPLITS_INSIDE, split_at(r"\s*(Human|Assistant): ?")),
         Mistake("splits_at_lines", SPLITS_INSIDE, split_at(r"\n+(Human|Assistant): ")),
@@ -136,8 +127,7 @@ SPLIT_DIALOGUE = SplitDialogue(
         Mistake("pairs", N_("You return pairs. TRL asks for dicts, each with the two keys role and content."), after=lambda messages: [(m["role"], m["content"]) for m in messages]),
         Mistake("one_message", N_("The whole text came back as one message. Split it into turns, each with its speaker."), lambda text: [{"role": "user", "content": text}]),
     ],
-    right=split_dialogue,
-    cases=dialogues,
+    right=split_dialogue, cases=dialogues,
 )  # fmt: skip
 
 # ---------------------------------------------------------------- dpo.sequence_logps
@@ -179,71 +169,39 @@ def other_way(logits, labels):
     return torch.cat((logits[:, 1:], more), 1), torch.cat((torch.full_like(labels[:, :1], -100), labels[:, :-1]), 1)
 
 
-def padding_counted(logits, labels):
-    counts = labels != -100
-    begun = counts.long().cumsum(1) > 0
-    return logits, labels.masked_fill(~counts & begun, 0)
-
-
-def without_end(number):
-    """A slip: the first (0) or last (-1) token of each answer is left out."""
-
-    def before(logits, labels):
-        labels = labels.clone()
-        for row in labels:
-            places = (row[1:] != -100).nonzero() + 1
-            if len(places):
-                row[places[number]] = -100
-        return logits, labels
-
-    return before
-
-
-def only(number):
-    """A slip: of each answer only the first (0) or the last (-1) token is left."""
+def only(part):
+    """A slip: of each answer's tokens only this slice is left."""
 
     def before(logits, labels):
         kept = torch.full_like(labels, -100)
         for row, new in zip(labels, kept):
-            places = (row[1:] != -100).nonzero() + 1
-            if len(places):
-                new[places[number]] = row[places[number]]
+            places = (row[1:] != -100).nonzero()[part] + 1
+            new[places] = row[places]
         return logits, kept
 
     return before
 
 
-def mask_inverted(logits, labels):
-    return logits, torch.where(labels == -100, 0, -100)
-
-
-def label_counts(labels):
-    return (labels[:, 1:] != -100).sum(1)
-
-
 SEQUENCE_LOGPS = FunctionExercise(
     "dpo.sequence_logps",
-    inspect.getsource(sequence_logps),
     N_("Position t predicts token t + 1; the log-probability of an answer is the sum over its tokens, and of them only."),
-    (
-        N_("Three steps: turn scores into log-probabilities, pick those of the labels, add them up for each row."),
-        N_("Which position of the logits speaks of which label? Drop the last logits and the first label."),
-        N_("log_softmax over the vocabulary, gather at the labels (with 0 in place of -100), times the mask, sum over dim 1."),
-    ),
+    (N_("Three steps: turn scores into log-probabilities, pick those of the labels, add them up for each row."),
+     N_("Which position of the logits speaks of which label? Drop the last logits and the first label."),
+     N_("log_softmax over the vocabulary, gather at the labels (with 0 in place of -100), times the mask, sum over dim 1.")),
     [
         Mistake("not_shifted", N_("Logits and labels are paired at the same position. But what stands at position t is the model's guess for the token that comes next."), before=same_place),
         Mistake("shifted_backwards", N_("You shifted the wrong way: each token is scored by a position that comes after it, where the model has already read it."), before=other_way),
         Mistake("not_masked", N_("Tokens labelled -100 are counted. They mark prompt and padding, which are no part of the answer."), before=lambda logits, labels: (logits, labels.clamp(min=0))),
-        Mistake("padding_counted", N_("Only the prompt is masked: what is labelled -100 behind the answer is counted. Every -100 is left out, wherever it stands."), before=padding_counted),
-        Mistake("first_lost", N_("The first token of each answer is left out. It is predicted by the last position of the prompt: mask by the labels, after shifting."), before=without_end(0)),
-        Mistake("last_lost", N_("The last token of each answer is left out. It often ends the answer, and the model must learn that too."), before=without_end(-1)),
-        Mistake("mask_inverted", N_("You count the tokens labelled -100 and leave out the others. The mark says: not part of the answer."), before=mask_inverted),
+        Mistake("padding_counted", N_("Only the prompt is masked: what is labelled -100 behind the answer is counted. Every -100 is left out, wherever it stands."), before=lambda logits, labels: (logits, labels.masked_fill((labels == -100) & (labels != -100).cummax(1)[0], 0))),
+        Mistake("first_lost", N_("The first token of each answer is left out. It is predicted by the last position of the prompt: mask by the labels, after shifting."), before=only(slice(1, None))),
+        Mistake("last_lost", N_("The last token of each answer is left out. It often ends the answer, and the model must learn that too."), before=only(slice(None, -1))),
+        Mistake("mask_inverted", N_("You count the tokens labelled -100 and leave out the others. The mark says: not part of the answer."), before=lambda logits, labels: (logits, torch.where(labels == -100, 0, -100))),
         Mistake("shifted_by_two", N_("You shift twice: position t predicts token t + 1, not t + 2."), before=lambda logits, labels: (torch.cat((0 * logits[:, :1], logits[:, :-1]), 1), labels.index_fill(1, torch.tensor([1]), -100))),
-        Mistake("last_only", N_("Only the last token of each answer counts. An answer's log-probability is the sum over all of its tokens."), before=only(-1)),
-        Mistake("first_only", N_("Only the first token of each answer counts. An answer's log-probability is the sum over all of its tokens."), before=only(0)),
+        Mistake("last_only", N_("Only the last token of each answer counts. An answer's log-probability is the sum over all of its tokens."), before=only(slice(-1, None))),
+        Mistake("first_only", N_("Only the first token of each answer counts. An answer's log-probability is the sum over all of its tokens."), before=only(slice(1))),
         Mistake("over_batch", N_("The softmax runs over the rows of the batch. At each position it is the words of the vocabulary that compete."), lambda logits, labels: gathered(logits[:, :-1].log_softmax(0), labels[:, 1:]).sum(1)),
         Mistake("epsilon", N_("A small number inside the log hides unlikely tokens. log_softmax does both steps at once, and keeps them."), lambda logits, labels: gathered((logits[:, :-1].softmax(-1) + 1e-8).log(), labels[:, 1:]).sum(1)),
-        Mistake("mean", N_("You take the mean over the tokens. DPO compares probabilities of whole answers, and the probability of a whole is a product, in logs a sum. (A mean would be ORPO's measure.)"), lambda logits, labels: sequence_logps(logits, labels) / label_counts(labels)),
+        Mistake("mean", N_("You take the mean over the tokens. DPO compares probabilities of whole answers, and the probability of a whole is a product, in logs a sum. (A mean would be ORPO's measure.)"), lambda logits, labels: sequence_logps(logits, labels) / (labels[:, 1:] != -100).sum(1)),
         Mistake("mean_of_all", N_("You divide by the length of the row, prompt and padding included: the same answer would count less in a longer batch. And it is a sum that is asked for, since DPO compares whole answers."), lambda logits, labels: sequence_logps(logits, labels) / (labels.shape[1] - 1)),
         Mistake("raw_logits", N_("You add raw scores. They are no probabilities: adding 5 to all of them would change nothing in what the model says, but would change your sum."), lambda logits, labels: gathered(logits[:, :-1], labels[:, 1:]).sum(1)),
         Mistake("probabilities", N_("You add probabilities. Those of successive tokens multiply; what adds up is something else."), lambda logits, labels: gathered(logits[:, :-1].softmax(-1), labels[:, 1:]).sum(1)),
@@ -255,9 +213,7 @@ SEQUENCE_LOGPS = FunctionExercise(
         Mistake("summed_over_batch", N_("One number for the whole batch. Each answer needs its own, for each has its own partner to be compared with."), after=lambda sums: sums.sum()),
         Mistake("averaged_over_batch", N_("The rows of the batch are averaged. Keep one number a row; averaging comes last, after the loss."), after=lambda sums: sums.mean()),
     ],
-    right=sequence_logps,
-    cases=logits_and_labels,
-    gradient_of=(0,),
+    right=sequence_logps, cases=logits_and_labels, gradient_of=(0,),
 )  # fmt: skip
 
 # ---------------------------------------------------------------- dpo.reward_margin and dpo.loss
@@ -278,24 +234,15 @@ def dpo_loss(policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_r
 
 
 def four_logps() -> list[tuple]:
-    def case(*columns, beta):
-        return (*(torch.tensor(column) for column in columns), beta)
-
-    return [
-        case([-12.5], [-14.0], [-13.1], [-12.2], beta=0.1),
-        case(
-            [-20.0, -31.5, -7.2, -9.0],
-            [-25.0, -30.0, -9.1, -8.0],
-            [-21.0, -30.2, -8.0, -9.0],
-            [-24.0, -33.7, -8.4, -8.0],
-            beta=0.3,
-        ),
-        case([-6.0, -4.5], [-7.5, -4.0], [-6.5, -5.0], [-7.0, -4.2], beta=1.5),
-        case([-50.0, -900.0], [-52.5, -10.0], [-49.0, -30.0], [-60.0, -20.0], beta=0.7),
-    ]
+    examples = [
+        ([[-12.5], [-14.0], [-13.1], [-12.2]], 0.1),
+        ([[-20.0, -31.5, -7.2, -9.0], [-25.0, -30.0, -9.1, -8.0], [-21.0, -30.2, -8.0, -9.0], [-24.0, -33.7, -8.4, -8.0]], 0.3),
+        ([[-6.0, -4.5], [-7.5, -4.0], [-6.5, -5.0], [-7.0, -4.2]], 1.5),
+        ([[-50.0, -900.0], [-52.5, -10.0], [-49.0, -30.0], [-60.0, -20.0]], 0.7),
+    ]  # fmt: skip
+    return [(*map(torch.tensor, columns), beta) for columns, beta in examples]
 
 
-AVERAGED = N_("The rows of the batch are averaged. Return one number for each pair; the trainer averages.")
 #: Slips of margin and loss alike: key, message, and how they change the arguments.
 ARGUMENTS = [
     Mistake("no_reference", N_("The reference does not enter. A long or rare answer has a low log-probability under any model; what counts is how far the policy has moved from where it started."), before=lambda pc, pr, rc, rr, beta: (pc, pr, 0 * rc, 0 * rr, beta)),
@@ -307,26 +254,18 @@ ARGUMENTS = [
     Mistake("beta_divides", N_("You divide by β. Then a higher β would make every move count for less; read eq. 5 again."), before=lambda pc, pr, rc, rr, beta: (pc, pr, rc, rr, 1 / beta)),
     Mistake("exponentiated", N_("You turn the log-probabilities into probabilities first. Those of whole answers are tiny numbers that vanish; stay with the logs, whose difference is the log of the ratio."), before=lambda pc, pr, rc, rr, beta: (pc.exp(), pr.exp(), rc.exp(), rr.exp(), beta)),
     Mistake("one_row", N_("Every pair gets the numbers of the first one. Keep the whole column; tensors subtract row by row."), before=lambda *columns: (*(column[:1].expand_as(column) for column in columns[:4]), columns[4])),
-    Mistake("averaged", AVERAGED, after=lambda rows: rows.mean()),
-    Mistake("summed", AVERAGED, after=lambda rows: rows.sum()),
+    *AVERAGED,
 ]  # fmt: skip
-BETA_PARTLY = N_(
-    "β multiplies only part of what it should. The reward is β times the whole log-ratio, policy and reference alike."
-)
-BETA_ON_ONE, ADDED = (
-    N_("β multiplies one reward only. Both rewards are on the same scale: mind the brackets."),
-    N_("You add the two rewards. A margin is the lead of one over the other."),
-)
+BETA_PARTLY = N_("β multiplies only part of what it should. The reward is β times the whole log-ratio, policy and reference alike.")  # fmt: skip
+BETA_ON_ONE = N_("β multiplies one reward only. Both rewards are on the same scale: mind the brackets.")
+ADDED = N_("You add the two rewards. A margin is the lead of one over the other.")
 
 REWARD_MARGIN = FunctionExercise(
     "dpo.reward_margin",
-    inspect.getsource(reward_margin),
     N_("Each reward is β times a log-ratio of policy to reference for one answer; the margin is chosen minus rejected."),
-    (
-        N_("First the implicit reward of one answer (section 4). Which two log-probabilities does it compare?"),
-        N_("r = β (log π - log π_ref), once for the chosen and once for the rejected answer."),
-        N_("Subtract: the reward of the chosen answer minus that of the rejected one. No sigmoid, no average."),
-    ),
+    (N_("First the implicit reward of one answer (section 4). Which two log-probabilities does it compare?"),
+     N_("r = β (log π - log π_ref), once for the chosen and once for the rejected answer."),
+     N_("Subtract: the reward of the chosen answer minus that of the rejected one. No sigmoid, no average.")),
     [
         *ARGUMENTS,
         Mistake("swapped", N_("The sign is the other way round: a policy that likes the chosen answer better would get a negative margin. Which is subtracted from which?"), after=lambda margin: -margin),
@@ -338,19 +277,15 @@ REWARD_MARGIN = FunctionExercise(
         Mistake("sigmoid", N_("That is the probability that the chosen answer wins. The margin is what stands inside the sigmoid."), after=torch.sigmoid),
         Mistake("log_sigmoid", N_("That is minus the loss. The margin is what stands inside the sigmoid, before any log."), after=F.logsigmoid),
     ],
-    right=reward_margin,
-    cases=four_logps,
+    right=reward_margin, cases=four_logps,
 )  # fmt: skip
 
 LOSS = FunctionExercise(
     "dpo.loss",
-    inspect.getsource(dpo_loss),
     N_("Eq. 7: the negative log of the probability that the chosen answer wins. F.logsigmoid keeps huge margins finite."),
-    (
-        N_("Begin with the margin, as in dpo.reward_margin. What turns a lead into a probability of winning?"),
-        N_("The sigmoid does. A loss wants to be small when that probability is near 1: take its negative log."),
-        N_("-F.logsigmoid(β × (log-ratio of the chosen minus log-ratio of the rejected)), one number per pair."),
-    ),
+    (N_("Begin with the margin, as in dpo.reward_margin. What turns a lead into a probability of winning?"),
+     N_("The sigmoid does. A loss wants to be small when that probability is near 1: take its negative log."),
+     N_("-F.logsigmoid(β × (log-ratio of the chosen minus log-ratio of the rejected)), one number per pair.")),
     [
         *ARGUMENTS,
         Mistake("swapped", N_("You reward the rejected answer: the loss falls as the policy comes to like it better. A sign is turned, or two arguments have changed places."), before=lambda pc, pr, rc, rr, beta: (pr, pc, rr, rc, beta)),
@@ -372,9 +307,7 @@ LOSS = FunctionExercise(
         Mistake("base_two", N_("You use the logarithm to base 2: with equal models your loss is 1. It should be ln 2."), after=lambda loss: loss / math.log(2)),
         Mistake("averaged_inside", N_("You average the margins before the sigmoid. One easy pair would then hide a wrong one: each pair has its own loss."), lambda *arguments: -F.logsigmoid(reward_margin(*arguments).mean())),
     ],
-    right=dpo_loss,
-    cases=four_logps,
-    gradient_of=(0, 1),
+    right=dpo_loss, cases=four_logps, gradient_of=(0, 1),
 )  # fmt: skip
 
 # ---------------------------------------------------------------- dpo.win_rate
@@ -403,13 +336,10 @@ def shares(ours, theirs):
 
 WIN_RATE = FunctionExercise(
     "dpo.win_rate",
-    inspect.getsource(win_rate),
     N_("Pair by pair: a win counts 1, a tie one half, a loss 0. So the two sides' win rates add up to 1."),
-    (
-        N_("Compare prompt by prompt, not the two averages. How many points does each prompt give?"),
-        N_("What must hold of a model against itself? And of your win rate and your opponent's?"),
-        N_("1 point for a better grade, one half for an equal one, 0 for a worse one; divide by the number of prompts."),
-    ),
+    (N_("Compare prompt by prompt, not the two averages. How many points does each prompt give?"),
+     N_("What must hold of a model against itself? And of your win rate and your opponent's?"),
+     N_("1 point for a better grade, one half for an equal one, 0 for a worse one; divide by the number of prompts.")),
     [
         Mistake("ties_lost", N_("Ties count as losses: a model would lose against itself."), lambda ours, theirs: shares(ours, theirs)[0]),
         Mistake("ties_won", N_("Ties count as wins: both sides could have a win rate of 100%."), lambda ours, theirs: sum(shares(ours, theirs)[:2])),
@@ -422,8 +352,7 @@ WIN_RATE = FunctionExercise(
         Mistake("percent", N_("You return percent; asked for is a share between 0 and 1."), after=lambda rate: 100 * rate),
         Mistake("count", N_("You count points; a rate is points by number of prompts."), lambda ours, theirs: win_rate(ours, theirs) * len(ours)),
     ],
-    right=win_rate,
-    cases=grades,
+    right=win_rate, cases=grades,
 )  # fmt: skip
 
 # ---------------------------------------------------------------- dpo.diagnose_run
@@ -468,19 +397,14 @@ class DiagnoseRun(FunctionExercise):
     def explain(self, cases, results, wanted, gradients=()) -> CheckFailed:
         if all(result is None for result in results):
             return self.mistake("misses_collapsed")
-        told = {
-            "rewards/margins": "margin",
-            "rewards/accuracies": "accuracy",
-            "loss": "loss",
-            "rewards/rejected": "rejected",
-            "logps/rejected": "rejected",
-        }
+        curves = "rewards/margins", "rewards/accuracies", "loss", "rewards/rejected", "logps/rejected"
+        told = dict(zip(curves, ("margin", "accuracy", "loss", "rejected", "rejected")))
         for result in results:
             if isinstance(result, str) and result in told:
                 return self.mistake(told[result])
             if result is not None and not (isinstance(result, str) and result == "rewards/chosen"):
-                text = _("It returned {got}; expected None for a healthy run, or the name of the curve that tells.")
-                return CheckFailed("fail", "unknown_sign", text.format(got=plain(result)))
+                words = N_("It returned {got}; expected None for a healthy run, or the name of the curve that tells.")
+                return failed("unknown_sign", words, got=plain(result))
         flagged = any(result is not None and want is None for want, result in zip(wanted, results))
         return self.mistake("flags_healthy" if flagged else "misses_collapsed")
 
@@ -492,13 +416,10 @@ class DiagnoseRun(FunctionExercise):
 
 DIAGNOSE_RUN = DiagnoseRun(
     "dpo.diagnose_run",
-    inspect.getsource(diagnose_run),
     N_("In a collapsed run the chosen answers' reward plunges together with the rejected ones'; margin, loss and accuracy look as good as in a healthy one."),
-    (
-        N_("Plot all four logs with cu.plot_reward_margins and look at the middle chart."),
-        N_("In a healthy run the two rewards part. In the collapsed one, where do both of them go?"),
-        N_("Take the mean of the last ten “rewards/chosen”. If it is far below zero, compared with the margin, the run has collapsed."),
-    ),
+    (N_("Plot all four logs with cu.plot_reward_margins and look at the middle chart."),
+     N_("In a healthy run the two rewards part. In the collapsed one, where do both of them go?"),
+     N_("Take the mean of the last ten “rewards/chosen”. If it is far below zero, compared with the margin, the run has collapsed.")),
     [
         Mistake("margin", N_("You go by the margin. The collapsed run has a fine one: the two rewards fall together, one faster than the other, and their difference grows.")),
         Mistake("accuracy", N_("You go by the accuracy. It only says which of the two answers is ahead, not whether either is still worth reading.")),
@@ -507,8 +428,7 @@ DIAGNOSE_RUN = DiagnoseRun(
         Mistake("flags_healthy", N_("You call a healthy run collapsed. Chosen rewards may dip a little, above all with a large β: compare the fall with the margin.")),
         Mistake("misses_collapsed", N_("A collapsed run gets past you. Look at the rewards of the chosen answers over the last steps, and compare their fall with the margin, not with a fixed number.")),
     ],
-    right=diagnose_run,
-    cases=lambda: [(log,) for log in example_logs()],
+    right=diagnose_run, cases=lambda: [(log,) for log in example_logs()],
 )  # fmt: skip
 
 # ---------------------------------------------------------------- dpo.own_dataset
@@ -543,25 +463,10 @@ def read_own(answer) -> SimpleNamespace:
 
 OWN_DATASET = DataExercise(
     "dpo.own_dataset",
-    '''import pandas as pd
-
-table = pd.read_csv(own_file)
-table.loc[4, "câu_trả_lời_dở"] = "Tự mà tìm hiểu đi."  # row 4: an answer was missing
-table.loc[9, "câu_trả_lời_dở"] = "Hỏi gì mà hỏi lắm thế."  # row 9: the same answer twice
-table = table.drop(index=[17, 23, 30, 35])  # no question; twice; the wrong way round; in the test data
-for i, herb in enumerate(["mint", "dill", "sage", "parsley", "chives", "oregano", "thyme", "tarragon"]):
-    mine = f"May I grow {herb} in a pot?", f"Yes, {herb} grows well in a pot.", f"Do what you like with {herb}."
-    table.loc[100 + i] = mine  # eight pairs of my own
-my_pairs, my_report = cu.load_preferences(table, columns=own_columns, other=test, tokenizer=tokenizer)
-my_run = cu.train_dpo(sft.model, tokenizer, my_pairs, replace(dpo_args, max_steps=20, warmup_steps=2), beta=beta)
-my_answer = my_pairs, my_report, my_run
-''',
     N_("Every fault in the report is fixed or taken out with a reason, and the run is compared with where it began."),
-    (
-        N_("Print the report and go through it line by line; each line names the first row it speaks of."),
-        N_("A fault can be fixed (write the missing answer) or the row taken out. Do not forget the lines with ⚠."),
-        N_("Load again after fixing, train with cu.train_dpo from sft.model, and check (my_pairs, my_report, my_run)."),
-    ),
+    (N_("Print the report and go through it line by line; each line names the first row it speaks of."),
+     N_("A fault can be fixed (write the missing answer) or the row taken out. Do not forget the lines with ⚠."),
+     N_("Load again after fixing, train with cu.train_dpo from sft.model, and check (my_pairs, my_report, my_run).")),
     [
         Mistake("not_three", N_("Give the pairs and the report from cu.load_preferences, and then the run from cu.train_dpo, in this order.")),
         Mistake("other_report", N_("The report speaks of other pairs than those you give. Load once more, and keep both results of that call."), holds=lambda a: a.count == a.report.kept == a.report.read - a.report.joined - sum(map(len, a.report.dropped.values()))),
@@ -576,6 +481,19 @@ my_answer = my_pairs, my_report, my_run
         Mistake("wrong_reference", N_("The first loss is not ln 2, so policy and reference were not one model when training began. From which model did the run start?"), holds=lambda a: abs(a.run.log[0]["loss"] - math.log(2)) <= 1e-3),
         Mistake("not_learned", N_("At the end the margin is not above zero: the chosen answers are not ahead. More steps, or a higher learning rate?"), holds=lambda a: last_ten(a.run.log, "rewards/margins") > 0),
     ],
+    model_answer='''import pandas as pd
+
+table = pd.read_csv(own_file)
+table.loc[4, "câu_trả_lời_dở"] = "Tự mà tìm hiểu đi."  # row 4: an answer was missing
+table.loc[9, "câu_trả_lời_dở"] = "Hỏi gì mà hỏi lắm thế."  # row 9: the same answer twice
+table = table.drop(index=[17, 23, 30, 35])  # no question; twice; the wrong way round; in the test data
+for i, herb in enumerate(["mint", "dill", "sage", "parsley", "chives", "oregano", "thyme", "tarragon"]):
+    mine = f"May I grow {herb} in a pot?", f"Yes, {herb} grows well in a pot.", f"Do what you like with {herb}."
+    table.loc[100 + i] = mine  # eight pairs of my own
+my_pairs, my_report = cu.load_preferences(table, columns=own_columns, other=test, tokenizer=tokenizer)
+my_run = cu.train_dpo(sft.model, tokenizer, my_pairs, replace(dpo_args, max_steps=20, warmup_steps=2), beta=beta)
+my_answer = my_pairs, my_report, my_run
+''',
     read=read_own,
     done=N_("{count} faultless pairs, {own} of them your own, and a run that started from its reference and learned from them."),
 )  # fmt: skip
@@ -613,7 +531,25 @@ def prompts_apart(given) -> bool:
 
 SCALE_UP = DataExercise(
     "dpo.scale_up",
-    '''some_test = test.select(range(60))
+    N_("A full grid lets you tell what the model does from what the data do; the judge stands beside every run."),
+    (N_("In the inner loop: cu.train_dpo from the model of the outer one, cu.generate for the held-out prompts, cu.judge_all, and one row."),
+     N_("Each dataset is two things under one label: pairs to train on, and held-out pairs to measure with."),
+     N_("Models: \"small\" and \"large\". Data: {\"bundled\": (pairs, test), \"own\": (apart, test)}, where “apart” is own without the prompts of test; for the first try, with max_steps=40 and test.select(range(60)).")),
+    [
+        Mistake("no_table", N_("Give the table, a DataFrame or a list of dicts, one a run, and the data by label.")),
+        Mistake("columns", N_("The table needs the columns model, data, preferred and fluent. Margins have no place in it: between models and settings they cannot be compared."), holds=lambda a: {*COLUMNS} <= {*a.table.columns}),
+        Mistake("labels", N_("Models and data need a name each, written alike in every row: no spaces around it, no other capitals."), holds=lambda a: all(isinstance(one, str) and one == one.strip() for one in a.labels) and len({one.lower() for one in a.labels}) == a.models + a.sets),
+        Mistake("not_percent", N_("“preferred”, “fluent” and “accuracy” must be numbers from 0 to 100; “preferred” may be missing where there is an accuracy."), holds=lambda a: all(real(value, 0, 100) for value in a.cells) and a.judged.all() and a.table["fluent"].notna().all()),
+        Mistake("shares", N_("These are shares between 0 and 1. Multiply by 100: the columns are in percent."), holds=lambda a: all(a.table[one].max() > 1 and not ((a.table[one] > 0) & (a.table[one] < 1) & (a.table["fluent"] > 50)).any() for one in a.scores if a.table[one].notna().any())),
+        Mistake("one_model", N_("All runs are of one model size. Size is half of the question."), holds=lambda a: a.models >= 2),
+        Mistake("one_dataset", N_("All runs are on one dataset. Would the larger model win on other data too?"), holds=lambda a: a.sets >= 2),
+        Mistake("gaps", N_("Some model has not been trained on some dataset. Without the full grid, model and data cannot be told apart."), holds=lambda a: len({*a.runs}) == a.models * a.sets),
+        Mistake("twice", N_("A model stands twice on the same data. One row a run; if you tried twice, name the two differently or keep one."), holds=lambda a: len({*a.runs}) == len(a.runs)),
+        Mistake("copied", N_("All rows have the same scores. Is the model really another one in each round of the loop?"), holds=lambda a: len(a.table[a.scores].drop_duplicates()) > 1),
+        Mistake("impossible", N_("More answers are preferred than are fluent. A preferred answer is fluent by definition; have two columns changed places?"), holds=lambda a: not (a.table["preferred"] > a.table["fluent"] + 1e-6).any()),
+        Mistake("prompts_shared", N_("Some held-out prompts are among those that were trained on: then a score says what was learned by heart. Hold out other prompts."), holds=prompts_apart),
+    ],
+    model_answer='''some_test = test.select(range(60))
 asked = list(some_test["prompt"])
 apart = own.filter(lambda row: row["prompt"] not in asked)  # one of its rows is in the test data
 my_models = ["small", "large"]
@@ -634,26 +570,6 @@ for name in my_models:
         my_table.append({"model": name, "data": label} | {what: 100 * score for what, score in scores.items()})
 my_answer = my_table, my_data
 ''',
-    N_("A full grid lets you tell what the model does from what the data do; the judge stands beside every run."),
-    (
-        N_("In the inner loop: cu.train_dpo from the model of the outer one, cu.generate for the held-out prompts, cu.judge_all, and one row."),
-        N_("Each dataset is two things under one label: pairs to train on, and held-out pairs to measure with."),
-        N_("Models: \"small\" and \"large\". Data: {\"bundled\": (pairs, test), \"own\": (apart, test)}, where “apart” is own without the prompts of test; for the first try, with max_steps=40 and test.select(range(60))."),
-    ),
-    [
-        Mistake("no_table", N_("Give the table, a DataFrame or a list of dicts, one a run, and the data by label.")),
-        Mistake("columns", N_("The table needs the columns model, data, preferred and fluent. Margins have no place in it: between models and settings they cannot be compared."), holds=lambda a: {*COLUMNS} <= {*a.table.columns}),
-        Mistake("labels", N_("Models and data need a name each, written alike in every row: no spaces around it, no other capitals."), holds=lambda a: all(isinstance(one, str) and one == one.strip() for one in a.labels) and len({one.lower() for one in a.labels}) == a.models + a.sets),
-        Mistake("not_percent", N_("“preferred”, “fluent” and “accuracy” must be numbers from 0 to 100; “preferred” may be missing where there is an accuracy."), holds=lambda a: all(real(value, 0, 100) for value in a.cells) and a.judged.all() and a.table["fluent"].notna().all()),
-        Mistake("shares", N_("These are shares between 0 and 1. Multiply by 100: the columns are in percent."), holds=lambda a: all(a.table[one].max() > 1 and not ((a.table[one] > 0) & (a.table[one] < 1) & (a.table["fluent"] > 50)).any() for one in a.scores if a.table[one].notna().any())),
-        Mistake("one_model", N_("All runs are of one model size. Size is half of the question."), holds=lambda a: a.models >= 2),
-        Mistake("one_dataset", N_("All runs are on one dataset. Would the larger model win on other data too?"), holds=lambda a: a.sets >= 2),
-        Mistake("gaps", N_("Some model has not been trained on some dataset. Without the full grid, model and data cannot be told apart."), holds=lambda a: len({*a.runs}) == a.models * a.sets),
-        Mistake("twice", N_("A model stands twice on the same data. One row a run; if you tried twice, name the two differently or keep one."), holds=lambda a: len({*a.runs}) == len(a.runs)),
-        Mistake("copied", N_("All rows have the same scores. Is the model really another one in each round of the loop?"), holds=lambda a: len(a.table[a.scores].drop_duplicates()) > 1),
-        Mistake("impossible", N_("More answers are preferred than are fluent. A preferred answer is fluent by definition; have two columns changed places?"), holds=lambda a: not (a.table["preferred"] > a.table["fluent"] + 1e-6).any()),
-        Mistake("prompts_shared", N_("Some held-out prompts are among those that were trained on: then a score says what was learned by heart. Hold out other prompts."), holds=prompts_apart),
-    ],
     read=read_grid,
     done=N_("{models} models on {sets} datasets, each with the judge's word beside it."),
 )  # fmt: skip

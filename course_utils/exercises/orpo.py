@@ -1,6 +1,5 @@
 """The exercises of the ORPO lesson: a right answer, examples, and a row for each slip that people make."""
 
-import inspect
 import math
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -8,8 +7,9 @@ from types import SimpleNamespace
 import torch
 import torch.nn.functional as F
 
+from .. import losses as cu  # in the solutions, as learners call it
 from ..i18n import N_
-from .core import DataExercise, FunctionExercise, Mistake, real, todo
+from .core import AVERAGED, DataExercise, FunctionExercise, Mistake, real, todo
 from .predict import change_one
 
 # ---------------------------------------------------------------- orpo.log_odds
@@ -37,29 +37,18 @@ def naive_ratio(chosen, rejected):
     return naive(chosen) - naive(rejected)
 
 
-AVERAGED = N_("The rows of the batch are averaged. Return one number for each pair; the trainer averages.")
-PROBABILITY_RATIO = N_(
-    "You compare probabilities, not odds. Near P = 1 the two part company: from 0.9 to 0.99 the probability hardly moves, the odds grow elevenfold."
-)
+PROBABILITY_RATIO = N_("You compare probabilities, not odds. Near P = 1 the two part company: from 0.9 to 0.99 the probability hardly moves, the odds grow elevenfold.")  # fmt: skip
 BASE_TWO = N_("You use the logarithm to base 2. The paper, PyTorch and TRL use the natural one.")
-CANCELS = N_(
-    "Right on paper. But in single precision 1 - exp(log P) loses its digits when P is near 1, and is 0 for text that the model knows well: the odds become infinite, the weights NaN. (log1p does not help: it is exact where its argument is near 0, not near -1.)"
-)
+CANCELS = N_("Right on paper. But in single precision 1 - exp(log P) loses its digits when P is near 1, and is 0 for text that the model knows well: the odds become infinite, the weights NaN. (log1p does not help: it is exact where its argument is near 0, not near -1.)")  # fmt: skip
 NO_EXP = N_("You use log P where P is meant: 1 - P needs the probability, not its log.")
-EPSILON = N_(
-    "A small number inside the log keeps it finite, and makes it wrong: for text that the model knows well, 1 - P is smaller than your number. Compute 1 - P so that it keeps its digits."
-)
-SUMMED = [Mistake("averaged", AVERAGED, after=lambda rows: rows.mean()), Mistake("summed", AVERAGED, after=lambda rows: rows.sum())]  # fmt: skip
+EPSILON = N_("A small number inside the log keeps it finite, and makes it wrong: for text that the model knows well, 1 - P is smaller than your number. Compute 1 - P so that it keeps its digits.")  # fmt: skip
 
 LOG_ODDS = FunctionExercise(
     "orpo.log_odds",
-    inspect.getsource(log_odds),
     N_("log P - log(1 - P), with 1 - P computed as -expm1(log P), which keeps its digits when P is close to 1."),
-    (
-        N_("You are given log P. Odds are P / (1 - P): what is the log of a quotient?"),
-        N_("You need log(1 - P), and P is the exponential of what you are given. What happens to 1 - P when P rounds to 1?"),
-        N_("torch.expm1(x) is exp(x) - 1 without loss of digits; its negative is 1 - P."),
-    ),
+    (N_("You are given log P. Odds are P / (1 - P): what is the log of a quotient?"),
+     N_("You need log(1 - P), and P is the exponential of what you are given. What happens to 1 - P when P rounds to 1?"),
+     N_("torch.expm1(x) is exp(x) - 1 without loss of digits; its negative is 1 - P.")),
     [
         Mistake("cancels", CANCELS, naive),
         Mistake("epsilon", EPSILON, cushioned),
@@ -71,42 +60,29 @@ LOG_ODDS = FunctionExercise(
         Mistake("unchanged", N_("You return what you were given (the log-sigmoid of the log odds is log P again). Odds compare a probability with what is left of 1."), lambda x: x),
         Mistake("probability", N_("That is the probability P. The odds are P / (1 - P), and their log is asked for."), torch.exp),
         Mistake("base_two", BASE_TWO, after=lambda odds: odds / math.log(2)),
-        *SUMMED,
+        *AVERAGED,
     ],
-    right=log_odds,
-    cases=some_means,
+    right=log_odds, cases=some_means,
 )  # fmt: skip
 
 # ---------------------------------------------------------------- orpo.log_odds_ratio, orpo.delta and orpo.loss
 
 
 def log_odds_ratio(chosen_mean_logps, rejected_mean_logps):
-    import torch
-
-    def log_odds(mean_logps):
-        return mean_logps - torch.log(-torch.expm1(mean_logps))
-
-    return log_odds(chosen_mean_logps) - log_odds(rejected_mean_logps)
+    return cu.log_odds(chosen_mean_logps) - cu.log_odds(rejected_mean_logps)
 
 
 def delta(chosen_mean_logps, rejected_mean_logps):
     import torch
 
-    def log_odds(mean_logps):
-        return mean_logps - torch.log(-torch.expm1(mean_logps))
-
-    return torch.sigmoid(log_odds(rejected_mean_logps) - log_odds(chosen_mean_logps))
+    return torch.sigmoid(cu.log_odds(rejected_mean_logps) - cu.log_odds(chosen_mean_logps))
 
 
 def orpo_loss(nll, chosen_mean_logps, rejected_mean_logps, lam):
-    import torch
     import torch.nn.functional as F
 
-    def log_odds(mean_logps):
-        return mean_logps - torch.log(-torch.expm1(mean_logps))
-
-    odds_term = -F.logsigmoid(log_odds(chosen_mean_logps) - log_odds(rejected_mean_logps))
-    return nll + lam * odds_term
+    log_odds_ratio = cu.log_odds(chosen_mean_logps) - cu.log_odds(rejected_mean_logps)
+    return nll - lam * F.logsigmoid(log_odds_ratio)
 
 
 def two_means() -> list[tuple]:
@@ -125,13 +101,10 @@ def with_nll() -> list[tuple]:
 
 LOG_ODDS_RATIO = FunctionExercise(
     "orpo.log_odds_ratio",
-    inspect.getsource(log_odds_ratio),
     N_("The log of a quotient of odds is the difference of the two log odds, chosen minus rejected."),
-    (
-        N_("You have the log odds of one answer from the exercise before. How do you compare two?"),
-        N_("The log of a ratio is a difference."),
-        N_("Log odds of the chosen answer minus log odds of the rejected one; use cu.log_odds, or your own."),
-    ),
+    (N_("You have the log odds of one answer from the exercise before. How do you compare two?"),
+     N_("The log of a ratio is a difference."),
+     N_("Log odds of the chosen answer minus log odds of the rejected one; use cu.log_odds, or your own.")),
     [
         Mistake("cancels", CANCELS, naive_ratio, remark=True),
         Mistake("epsilon", EPSILON, lambda c, r: cushioned(c) - cushioned(r)),
@@ -145,21 +118,17 @@ LOG_ODDS_RATIO = FunctionExercise(
         Mistake("added", N_("You add the two log odds. The log of a quotient is a difference."), lambda c, r: log_odds(c) + log_odds(r)),
         Mistake("sigmoid_taken", N_("The log-sigmoid belongs to the loss. Here the log odds ratio alone is asked for."), after=F.logsigmoid),
         Mistake("base_two", BASE_TWO, after=lambda ratio: ratio / math.log(2)),
-        *SUMMED,
+        *AVERAGED,
     ],
-    right=log_odds_ratio,
-    cases=two_means,
+    right=log_odds_ratio, cases=two_means,
 )  # fmt: skip
 
 DELTA = FunctionExercise(
     "orpo.delta",
-    inspect.getsource(delta),
     N_("1 / (1 + OR) is σ(-log OR): the weight of a pair, one half at equal odds, near 1 when it is ranked wrongly."),
-    (
-        N_("Eq. 9 needs the odds ratio itself. What undoes a log?"),
-        N_("δ must be one half for equal odds, and fall as the chosen answer's odds get better."),
-        N_("torch.sigmoid(-log odds ratio) is 1 / (1 + odds ratio)."),
-    ),
+    (N_("Eq. 9 needs the odds ratio itself. What undoes a log?"),
+     N_("δ must be one half for equal odds, and fall as the chosen answer's odds get better."),
+     N_("torch.sigmoid(-log odds ratio) is 1 / (1 + odds ratio).")),
     [
         Mistake("cancels", CANCELS, lambda c, r: torch.sigmoid(-naive_ratio(c, r)), remark=True),
         Mistake("epsilon", EPSILON, lambda c, r: torch.sigmoid(cushioned(r) - cushioned(c))),
@@ -169,21 +138,17 @@ DELTA = FunctionExercise(
         Mistake("log_inside", N_("You put the log odds ratio where the odds ratio belongs. It can be negative; a weight should not."), lambda c, r: 1 / (1 + log_odds_ratio(c, r))),
         Mistake("probability_ratio", PROBABILITY_RATIO, lambda c, r: torch.sigmoid(r - c)),
         Mistake("log_of_it", N_("That is the log of δ, or its negative. The gradient is weighted with δ itself."), after=torch.log),
-        *SUMMED,
+        *AVERAGED,
     ],
-    right=delta,
-    cases=two_means,
+    right=delta, cases=two_means,
 )  # fmt: skip
 
 LOSS = FunctionExercise(
     "orpo.loss",
-    inspect.getsource(orpo_loss),
     N_("Eqs. 6 and 7: the NLL, plus λ times the negative log-sigmoid of the log odds ratio."),
-    (
-        N_("Two terms, added. Which of them has the weight λ?"),
-        N_("The second is a negative log-likelihood too: that the chosen answer has the better odds."),
-        N_("nll + lam × -F.logsigmoid(log odds ratio), one number for each pair."),
-    ),
+    (N_("Two terms, added. Which of them has the weight λ?"),
+     N_("The second is a negative log-likelihood too: that the chosen answer has the better odds."),
+     N_("nll + lam × -F.logsigmoid(log odds ratio), one number for each pair.")),
     [
         Mistake("cancels", CANCELS, lambda nll, c, r, lam: nll - lam * F.logsigmoid(naive_ratio(c, r)), remark=True),
         Mistake("epsilon", EPSILON, lambda nll, c, r, lam: nll - lam * F.logsigmoid(cushioned(c) - cushioned(r))),
@@ -203,12 +168,9 @@ LOSS = FunctionExercise(
         Mistake("no_exp", NO_EXP, lambda nll, c, r, lam: nll - lam * F.logsigmoid((c - torch.log(1 - c)) - (r - torch.log(1 - r)))),
         Mistake("no_nll", N_("The NLL is missing. Without it nothing holds the text together, and there is no reference to do it."), before=lambda nll, c, r, lam: (0 * nll, c, r, lam)),
         Mistake("base_two", BASE_TWO, lambda nll, c, r, lam: nll - lam * F.logsigmoid(log_odds_ratio(c, r)) / math.log(2)),
-        *SUMMED,
+        *AVERAGED,
     ],
-    right=orpo_loss,
-    cases=with_nll,
-    gradient_of=(0, 1, 2),
-    extreme=2,
+    right=orpo_loss, cases=with_nll, gradient_of=(0, 1, 2), extreme=2,
 )  # fmt: skip
 
 # ---------------------------------------------------------------- orpo.loss_weights
@@ -250,21 +212,10 @@ def read_weights(answer) -> SimpleNamespace:
 
 LOSS_WEIGHTS = DataExercise(
     "orpo.loss_weights",
-    '''my_runs = {}
-for weight in (0.0, 0.1, 0.3, 1.0, 3.0):
-    run = cu.train_orpo(base, tokenizer, some_pairs, short_args, lam=weight)
-    found = cu.judge_all(some, cu.generate(run.model, tokenizer, some, seed=seed))
-    my_runs[weight] = {"verdicts": found, "nll": ends(run, "nll_loss")[1]}
-my_choice = max(my_runs, key=lambda weight: cu.share(my_runs[weight]["verdicts"][::2]))
-my_answer = my_runs, my_choice
-''',
     N_("Among the runs whose text stays fluent, the judge's score decides; the NLL only warns."),
-    (
-        N_("Five values or more, far apart, with 0 among them: it shows what SFT alone does."),
-        N_("Steps of one order of magnitude show more than many close values. Which column decides, and which may veto?"),
-        N_("Leave out runs that are clearly less fluent than the best; of the others take the λ with the most preferred "
-           "answers."),
-    ),
+    (N_("Five values or more, far apart, with 0 among them: it shows what SFT alone does."),
+     N_("Steps of one order of magnitude show more than many close values. Which column decides, and which may veto?"),
+     N_("Leave out runs that are clearly less fluent than the best; of the others take the λ with the most preferred answers.")),
     [
         Mistake("not_two", N_("Give two things: the runs by λ, each with its verdicts and its nll, and the λ that you would choose.")),
         Mistake("not_weights", N_("A weight λ is a number from 0 upwards. With a negative one the rejected answer would be rewarded."), holds=lambda a: all(real(lam, 0) for lam in a.nll)),
@@ -277,6 +228,14 @@ my_answer = my_runs, my_choice
         Mistake("lowest_nll", N_("You chose the lowest NLL. It only measures how well the chosen answers are imitated, and is lowest when nothing else is asked. Who judges the answers?"), holds=lambda a: a.choice != min(a.nll, key=a.nll.get) or not clearly_below(a.wins[a.choice], a.wins[a.best])),
         Mistake("not_best", N_("Another λ in your table is clearly better by the judge, and as fluent."), holds=lambda a: not clearly_below(a.wins[a.choice], a.wins[a.best])),
     ],
+    model_answer='''my_runs = {}
+for weight in (0.0, 0.1, 0.3, 1.0, 3.0):
+    run = cu.train_orpo(base, tokenizer, some_pairs, short_args, lam=weight)
+    found = cu.judge_all(some, cu.generate(run.model, tokenizer, some, seed=seed))
+    my_runs[weight] = {"verdicts": found, "nll": ends(run, "nll_loss")[1]}
+my_choice = max(my_runs, key=lambda weight: cu.share(my_runs[weight]["verdicts"][::2]))
+my_answer = my_runs, my_choice
+''',
     read=read_weights,
     done=N_("{count} values of λ. On every other prompt your choice is as good as the best; on the prompts between them, which had no part in the choice, {rate} of its answers are preferred."),
 )  # fmt: skip
@@ -307,7 +266,23 @@ def read_match(answer) -> SimpleNamespace:
 
 VERSUS_DPO = DataExercise(
     "orpo.versus_dpo",
-    '''from datasets import load_dataset
+    N_("The same compute and the same prompts for both; and a winner only where the interval leaves one half out."),
+    (N_("Count the compute of both sides first: 6 a token for what is trained, 2 more for DPO's reference."),
+     N_("Choose ORPO's number of steps so that both sums agree, then judge both on the same prompts."),
+     N_("A point for each question: 1, one half or 0. When does the interval of their mean leave one half out? Only then is there a winner.")),
+    [
+        Mistake("not_four", N_("Give a dict with the verdicts under “orpo” and “dpo”, their “compute” (a dict with the same two names) and your “conclusion”.")),
+        Mistake("other_prompts", N_("The two sides have a different number of verdicts. Both must answer the same prompts."), holds=lambda a: a.alike),
+        Mistake("too_few", N_("Fewer than 100 prompts: the interval would be so wide that hardly any difference shows."), holds=lambda a: a.count >= 100),
+        Mistake("not_judged", N_("Some verdicts are not judged: the judge knows only prompts of the bundled world. Compare on those."), holds=lambda a: a.judged),
+        Mistake("no_compute", N_("The compute of each side is a number above 0, in one unit: 6 a token for what is trained, 2 more for DPO's reference."), holds=lambda a: all(real(value, 0) and value > 0 for value in a.compute)),
+        Mistake("unequal_compute", N_("The two sides did not have the same compute (within 10%). Have you counted SFT, and the reference's forward passes? Then choose the number of steps."), holds=lambda a: max(a.compute) <= 1.1 * min(a.compute)),
+        Mistake("no_conclusion", N_("The conclusion is one of three words: orpo, dpo, undecided."), holds=lambda a: isinstance(a.said, str) and a.said in ("orpo", "dpo", "undecided")),
+        Mistake("interval_holds_half", N_("You name a winner, but the interval of the paired comparison, {low} – {high}, holds one half: chance alone could explain what you saw."), holds=lambda a: a.said == a.follows or a.follows != "undecided"),
+        Mistake("undecided_though_clear", N_("The interval of the paired comparison, {low} – {high}, leaves one half out. Then your data do name a winner; say which."), holds=lambda a: a.said == a.follows or a.said != "undecided"),
+        Mistake("wrong_winner", N_("The interval, {low} – {high}, is on the other side of one half. Are the points those of ORPO's answers?"), holds=lambda a: a.said == a.follows),
+    ],
+    model_answer='''from datasets import load_dataset
 
 same = {"per_device_train_batch_size": 8, "seed": seed, **setup.training_args}
 lessons = load_dataset("json", data_files=str(setup.instructions / "train.jsonl"), split="train")
@@ -327,24 +302,6 @@ room = 1.96 * points.std() / len(points) ** 0.5
 low, high = points.mean() - room, points.mean() + room
 my_answer["conclusion"] = "orpo" if low > 0.5 else "dpo" if high < 0.5 else "undecided"
 ''',
-    N_("The same compute and the same prompts for both; and a winner only where the interval leaves one half out."),
-    (
-        N_("Count the compute of both sides first: 6 a token for what is trained, 2 more for DPO's reference."),
-        N_("Choose ORPO's number of steps so that both sums agree, then judge both on the same prompts."),
-        N_("A point for each question: 1, one half or 0. When does the interval of their mean leave one half out? Only then is there a winner."),
-    ),
-    [
-        Mistake("not_four", N_("Give a dict with the verdicts under “orpo” and “dpo”, their “compute” (a dict with the same two names) and your “conclusion”.")),
-        Mistake("other_prompts", N_("The two sides have a different number of verdicts. Both must answer the same prompts."), holds=lambda a: a.alike),
-        Mistake("too_few", N_("Fewer than 100 prompts: the interval would be so wide that hardly any difference shows."), holds=lambda a: a.count >= 100),
-        Mistake("not_judged", N_("Some verdicts are not judged: the judge knows only prompts of the bundled world. Compare on those."), holds=lambda a: a.judged),
-        Mistake("no_compute", N_("The compute of each side is a number above 0, in one unit: 6 a token for what is trained, 2 more for DPO's reference."), holds=lambda a: all(real(value, 0) and value > 0 for value in a.compute)),
-        Mistake("unequal_compute", N_("The two sides did not have the same compute (within 10%). Have you counted SFT, and the reference's forward passes? Then choose the number of steps."), holds=lambda a: max(a.compute) <= 1.1 * min(a.compute)),
-        Mistake("no_conclusion", N_("The conclusion is one of three words: orpo, dpo, undecided."), holds=lambda a: isinstance(a.said, str) and a.said in ("orpo", "dpo", "undecided")),
-        Mistake("interval_holds_half", N_("You name a winner, but the interval of the paired comparison, {low} – {high}, holds one half: chance alone could explain what you saw."), holds=lambda a: a.said == a.follows or a.follows != "undecided"),
-        Mistake("undecided_though_clear", N_("The interval of the paired comparison, {low} – {high}, leaves one half out. Then your data do name a winner; say which."), holds=lambda a: a.said == a.follows or a.said != "undecided"),
-        Mistake("wrong_winner", N_("The interval, {low} – {high}, is on the other side of one half. Are the points those of ORPO's answers?"), holds=lambda a: a.said == a.follows),
-    ],
     read=read_match,
     done=N_("Equal compute, {count} questions, win rate {rate} ({low} – {high}, paired over the questions): the conclusion follows."),
 )  # fmt: skip

@@ -46,19 +46,17 @@ def change_one(name: str, model_answer: str, why: str) -> DataExercise:
     """The exercise of a lesson. Answer: (changed settings, prediction, numbers before, numbers after)."""
     return DataExercise(
         name,
-        model_answer,
         why,
-        (
-            N_("First the prediction: for each number one of the words up, same, down. Then the change, then the run."),
-            N_("One thing at a time: with two settings changed nobody could say which of them did it."),
-            N_("A wrong prediction passes too. What counts is that you made one, and read what came of it."),
-        ),
+        (N_("First the prediction: for each number one of the words up, same, down. Then the change, then the run."),
+         N_("One thing at a time: with two settings changed nobody could say which of them did it."),
+         N_("A wrong prediction passes too. What counts is that you made one, and read what came of it.")),
         [
             Mistake("not_four", N_("Give the changed settings, your prediction, and the numbers before and after, in this order.")),
             Mistake("two_changes", N_("Change one setting at a time; with two nobody could say which of them did it."), holds=lambda a: len(a.changed) == 1),
             Mistake("no_prediction", N_("Predict each of {names} with one of the words up, same, down."), holds=lambda a: all(a.prediction.get(key) in WORDS for key in a.names.split(", "))),
             Mistake("not_a_number", N_("A number of one of the runs is missing or infinite. Did the training break? Try a smaller change."), holds=lambda a: all(map(real, a.numbers))),
         ],
+        model_answer=model_answer,
         read=read,
         done=N_("{told}. {reasons}"),
     )  # fmt: skip

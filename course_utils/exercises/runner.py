@@ -32,7 +32,7 @@ import torch
 from IPython.utils.capture import capture_output
 
 from .. import losses
-from ..i18n import _, shown
+from ..i18n import N_, _, shown
 from .compare import same, usual
 
 TIME_LIMIT = 10.0  # seconds for one call of a learner's function
@@ -48,6 +48,11 @@ class CheckFailed(Exception):
     def __init__(self, outcome: str, key: str | None, text: str, code: str = ""):
         super().__init__(text)
         self.outcome, self.key, self.text, self.code = outcome, key, text, code
+
+
+def failed(key: str | None, words: str, code: str = "", outcome: str = "fail", **values: Any) -> CheckFailed:
+    """Why an answer does not pass, in the learner's language; names in brackets in the words are among the values."""
+    return CheckFailed(outcome, key, _(words).format(**values), code)
 
 
 class TimeLimitExceeded(BaseException):
@@ -78,9 +83,8 @@ def safe(error: BaseException) -> str:
 
 def todo() -> CheckFailed:
     """What ends the check of an exercise that was not tried yet."""
-    return CheckFailed(
-        "todo", None, _("Write your answer in the cell above, then run it. .hint() helps; .solution() tells.")
-    )
+    words = N_("Write your answer in the cell above, then run it. .hint() helps; .solution() tells.")
+    return failed(None, words, outcome="todo")
 
 
 def gradients(function: Callable, case: tuple) -> list[torch.Tensor | None]:
@@ -275,12 +279,13 @@ def watch(function: Callable, cases: Sequence[tuple], wanted: Sequence) -> Seen:
             if what == "todo":
                 raise todo()
             if what == "died":
-                raise CheckFailed("error", "died", _("It ended Python itself, or took more memory than there is."))
+                words = N_("It ended Python itself, or took more memory than there is.")
+                raise failed("died", words, outcome="error")
             if what == "error":
                 kind, error, line = of_it
                 where = _("in line {line} of the cell").format(line=line[0]) if line else _("outside your function")
-                words = _("{kind} {where}: {error}").format(kind=kind, where=where, error=error)
-                raise CheckFailed("error", "exception", words)
+                words = N_("{kind} {where}: {error}")
+                raise failed("exception", words, outcome="error", kind=kind, where=where, error=error)
             if what == "gradients":
                 seen.gradients += of_it
                 continue
@@ -289,5 +294,5 @@ def watch(function: Callable, cases: Sequence[tuple], wanted: Sequence) -> Seen:
             seen.results.append(unpacked(result, kind))
             seen.kinds.append(kind)
             seen.changed |= changed
-    words = _("It did not end within {seconds:g} seconds. Look for a loop whose end is never reached.")
-    raise CheckFailed("error", "too_slow", words.format(seconds=TIME_LIMIT))
+    words = N_("It did not end within {seconds:g} seconds. Look for a loop whose end is never reached.")
+    raise failed("too_slow", words, outcome="error", seconds=TIME_LIMIT)
