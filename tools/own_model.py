@@ -33,7 +33,8 @@ def read_pairs(path):
     try:  # utf-8-sig, because Excel writes a mark before the text; without default_na an answer may be "None"
         table = pd.read_csv(path, encoding="utf-8-sig", dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
-        sys.exit(f"{path}: {error}; expected a CSV file in UTF-8, with texts that hold commas in double quotes")
+        why = " ".join(str(error).split())
+        sys.exit(f"{path}: {why}; expected a CSV file in UTF-8, with texts that hold commas in double quotes")
     if missing := [name for name in ROLES if name not in table]:
         sys.exit(f"{path} has no column {', '.join(missing)}; found {', '.join(table)}; expected {', '.join(ROLES)}")
     if not isinstance(table.index, pd.RangeIndex):
