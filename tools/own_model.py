@@ -3,7 +3,7 @@
     pip install pandas "trl[peft]"
     python own_model.py --model Qwen/Qwen2.5-0.5B-Instruct --data pairs.csv --output my_model
 
-This file stands alone; take it with you. The page own_model.md of the course goes through it.
+This file stands alone; take it with you. The page own_model.md of the course goes through it. Tried with TRL 1.16.
 """
 
 import argparse
