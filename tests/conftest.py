@@ -14,7 +14,7 @@ if torch.backends.cpu.get_cpu_capability() != "AVX512" and torch.cpu.get_capabil
     torch.backends.cuda.enable_flash_sdp(False)
 
 #: What takes minutes comes first, so that two workers end at the same time.
-SLOW = ("notebooks/", "solutions", "browser", "default_run", "hub", "several_processes")
+SLOW = ("notebooks/", "solutions", "browser", "default_run", "hub", "several_processes", "real_weights")
 
 
 def pytest_collection_modifyitems(items):
