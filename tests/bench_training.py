@@ -14,7 +14,7 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 os.environ |= {"TRL_EXPERIMENTAL_SILENCE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"}
@@ -42,7 +42,15 @@ try:
 except ImportError:  # experimental parts of TRL may go in any release
     ORPOTrainer = None
 
-BETA = 0.1
+BETA, VOCABULARY = 0.1, 49152
+#: Of SmolLM2-135M.
+SMALLEST = {
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+}
 TEMPLATE = (
     "{% for m in messages %}<{{ m.role }}> {{ m.content }} <end> {% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"
@@ -72,22 +80,23 @@ class Clock(TrainerCallback):
 def ours(train: Callable, setup, **settings) -> Callable:
     """A run of the course's trainer, as the lessons call it, with other settings than theirs."""
 
-    def run(model, tokenizer, pairs, common, clock):
+    def run(model, tokenizer, pairs, common, clock, **more):
         cu.SHOW_PROGRESS[:] = [lambda: clock]
         args = TrainingArguments(**{**setup.training_args, **common, **settings})
-        return train(model, tokenizer, pairs, args, BETA).log
+        return train(model, tokenizer, pairs, args, BETA, **more).log
 
     return run
 
 
-def stock(trainer: type, config: type, bf16: bool = False) -> Callable:
-    """A run of TRL's trainer, as its documentation calls it."""
+def stock(trainer: type, config: type, **settings) -> Callable:
+    """A run of TRL's trainer, as its documentation calls it, with other settings than these."""
 
-    def run(model, tokenizer, pairs, common, clock):
-        plain = {"use_cpu": True, "gradient_checkpointing": False, "dataloader_pin_memory": False}
+    def run(model, tokenizer, pairs, common, clock, **more):
+        plain = {"use_cpu": True, "bf16": False, "gradient_checkpointing": False, "dataloader_pin_memory": False}
         logs = {"report_to": "none", "logging_steps": 1, "save_strategy": "no", "disable_tqdm": True}
-        args = config(beta=BETA, bf16=bf16, output_dir="runs", **plain, **logs, **common)
-        reference = {"ref_model": copy.deepcopy(model)} if trainer is DPOTrainer else {}
+        logs["output_dir"] = "runs"
+        args = config(beta=BETA, **plain | logs | common | settings)
+        reference = {"ref_model": copy.deepcopy(model)} if trainer is DPOTrainer and not more else {}
         made = trainer(
             copy.deepcopy(model),
             args=args,
@@ -95,6 +104,7 @@ def stock(trainer: type, config: type, bf16: bool = False) -> Callable:
             processing_class=tokenizer,
             callbacks=[clock],
             **reference,
+            **more,
         )
         made.remove_callback(PrinterCallback)
         made.train()
@@ -127,19 +137,22 @@ def compare(title: str, model, tokenizer, pairs, common: dict, contenders: dict[
         print(f"{name:>24} {steps / total[name]:>8.2f} steps/s {total[base] / total[name]:>6.2f}×", flush=True)
 
 
-def made_up_model() -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
-    """SmolLM2-135M's shapes with random weights, and a tokenizer of as many words."""
+def made_up_tokenizer() -> PreTrainedTokenizerFast:
+    """As many words as SmolLM2 has tokens, each of them one."""
     words = ["<pad>", "<end>", "<user>", "<assistant>"]
-    words += [f"w{number}" for number in range(len(words), 49152)]
+    words += [f"w{number}" for number in range(len(words), VOCABULARY)]
     tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<pad>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<end>", chat_template=TEMPLATE, model_max_length=512
+    )
+
+
+def made_up_model(**shape: int) -> LlamaForCausalLM:
+    """SmolLM2-135M's shapes, or others of its family, with random weights."""
     config = LlamaConfig(
-        hidden_size=576,
-        intermediate_size=1536,
-        num_hidden_layers=30,
-        num_attention_heads=9,
-        num_key_value_heads=3,
-        vocab_size=len(words),
+        **SMALLEST | shape,
+        vocab_size=VOCABULARY,
         tie_word_embeddings=True,
         max_position_embeddings=8192,
         rope_parameters={"rope_type": "default", "rope_theta": 100000.0},
@@ -148,29 +161,30 @@ def made_up_model() -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
         eos_token_id=1,
     )
     torch.manual_seed(0)
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<end>", chat_template=TEMPLATE, model_max_length=256
-    )
-    return LlamaForCausalLM(config), fast
+    return LlamaForCausalLM(config)
 
 
-def made_up_pairs(count: int) -> datasets.Dataset:
-    """Random words in the lengths of HH-RLHF's rows of up to 256 tokens: prompt 95, answers 33 and 39 on average."""
+def made_up_pairs(count: int, longest: int = 256, first: Sequence = ()) -> datasets.Dataset:
+    """Random words in the lengths of HH-RLHF's rows: up to 256 tokens, prompt 95, answers 33 and 39 on average.
+
+    first: the lengths of rows that come before these, of their prompts and two answers.
+    """
     rng, lengths = random.Random(0), []
     while len(lengths) < 50 * count:
         row = [round(mean * rng.lognormvariate(-0.18, 0.6)) for mean in (112, 34, 41)]
-        if min(row) >= 5 and row[0] + max(row[1:]) <= 256:
+        if min(row) >= 5 and row[0] + max(row[1:]) <= longest:
             lengths.append(row)
     few = rng.sample(sorted(lengths, key=sum)[25::50], count)  # spread over all lengths as evenly as many would be
     columns = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
     marks = (3, 1, 1)  # what the template adds: two roles and an end, an end
+
+    def message(role: str, size: int) -> list[dict]:
+        return [{"role": role, "content": " ".join(f"w{rng.randrange(4, VOCABULARY)}" for _ in range(size))}]
+
     return datasets.Dataset.from_list(
         [
-            {
-                name: [{"role": role, "content": " ".join(f"w{rng.randrange(4, 49152)}" for _ in range(size - mark))}]
-                for (name, role), size, mark in zip(columns.items(), row, marks)
-            }
-            for row in few
+            {name: message(role, size - mark) for (name, role), size, mark in zip(columns.items(), row, marks)}
+            for row in [*first, *few]
         ]
     )
 
@@ -210,7 +224,7 @@ def main() -> None:
         }
     common = {"per_device_train_batch_size": 4, "learning_rate": 5e-6}
     title = "SmolLM2-135M's shapes, rows as long as HH-RLHF's, DPO"
-    compare(title, *made_up_model(), made_up_pairs(16), common, contenders, rounds=2)
+    compare(title, made_up_model(), made_up_tokenizer(), made_up_pairs(16), common, contenders, rounds=2)
 
 
 if __name__ == "__main__":
