@@ -2,7 +2,19 @@
 
 from .batch import encode
 from .data import load_preferences
-from .evaluation import answer_logps, generate, judge_all, reward_accuracy, score_table, share, side_by_side, win_rate
+from .evaluation import (
+    answer_logps,
+    generate,
+    judge_all,
+    mean_interval,
+    policy_kl,
+    reward_accuracy,
+    reward_margins,
+    score_table,
+    share,
+    side_by_side,
+    win_rate,
+)
 from .exercises import ex, progress
 from .expect import expect
 from .figures.explorers import browse_answers, explore_dpo_loss, explore_kl, explore_orpo_loss

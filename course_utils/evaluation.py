@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pandas as pd
 import torch
@@ -10,15 +10,52 @@ from datasets import Dataset
 from IPython.display import HTML
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .batch import encode, row_logps
+from .batch import encode, row_logps, shares_prompts
 from .i18n import LITERAL, _, shown
+from .losses import kl_divergence
 from .pages import table
+from .trainer import encode_rows
 from .world import RULES, Verdict, fault_text, judge, language_of
 
 Messages = list[dict]
 
 
 @torch.no_grad()
+def sample(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Messages],
+    temperature: float,
+    max_new_tokens: int,
+    batch_size: int,
+    seed: int,
+) -> Iterator[tuple[int, list[int], list[int]]]:
+    """For each prompt its number, its tokens and those of an answer, up to its end token; not in their order."""
+    texts = [str(tokenizer.apply_chat_template(p, add_generation_prompt=True, tokenize=False)) for p in prompts]
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # similar lengths together: less padding
+    layout: dict = {"padding": True, "padding_side": "left", "add_special_tokens": False, "return_tensors": "pt"}
+    settings: dict = {"do_sample": temperature > 0, "temperature": temperature or 1.0, "max_new_tokens": max_new_tokens}
+    settings |= {"top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0}  # whatever the model's own settings are
+    ends = torch.tensor(model.generation_config.eos_token_id or tokenizer.eos_token_id).view(-1)  # type: ignore[union-attr]
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        while rows := order[:batch_size]:
+            batch = tokenizer([texts[i] for i in rows], **layout, return_token_type_ids=False).to(model.device)
+            try:
+                output = model.generate(**batch, **settings, pad_token_id=tokenizer.pad_token_id)  # type: ignore[operator]
+            except torch.cuda.OutOfMemoryError:
+                if batch_size == 1:
+                    raise
+                batch_size = math.ceil(len(rows) / 2)
+                continue
+            order = order[batch_size:]
+            start = batch["input_ids"].shape[1]
+            for i, ids, read in zip(rows, output.cpu(), batch["attention_mask"].sum(1).tolist()):
+                ended = torch.isin(ids[start:], ends).nonzero().flatten()
+                stop = start + int(ended[0]) + 1 if len(ended) else len(ids)
+                yield i, ids[start - read : start].tolist(), ids[start:stop].tolist()
+
+
 def generate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -33,27 +70,13 @@ def generate(
     prompts: lists of messages that end in a user turn. temperature 1.0 samples from the model as it is,
     0 takes the likeliest token each time. batch_size: prompts at a time; halved where a GPU's memory does not do.
     """
-    texts = [str(tokenizer.apply_chat_template(p, add_generation_prompt=True, tokenize=False)) for p in prompts]
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # similar lengths together: less padding
-    layout: dict = {"padding": True, "padding_side": "left", "add_special_tokens": False, "return_tensors": "pt"}
-    settings: dict = {"do_sample": temperature > 0, "temperature": temperature or 1.0, "max_new_tokens": max_new_tokens}
-    settings |= {"top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0}  # whatever the model's own settings are
-    answers: dict[int, str] = {}
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        while rows := order[:batch_size]:
-            batch = tokenizer([texts[i] for i in rows], **layout, return_token_type_ids=False).to(model.device)
-            try:
-                output = model.generate(**batch, **settings, pad_token_id=tokenizer.pad_token_id)  # type: ignore[operator]
-            except torch.cuda.OutOfMemoryError:
-                if batch_size == 1:
-                    raise
-                batch_size = math.ceil(len(rows) / 2)
-                continue
-            written = output[:, batch["input_ids"].shape[1] :]
-            answers |= zip(rows, tokenizer.batch_decode(written, skip_special_tokens=True))
-            order = order[batch_size:]
-    return [answers[i].strip() for i in range(len(texts))]
+    written = {
+        i: ids for i, _prompt, ids in sample(model, tokenizer, prompts, temperature, max_new_tokens, batch_size, seed)
+    }
+    return [
+        text.strip()
+        for text in tokenizer.batch_decode([written[i] for i in range(len(prompts))], skip_special_tokens=True)
+    ]
 
 
 def judge_all(prompts: Sequence[Messages], answers: Sequence[str]) -> list[Verdict]:
@@ -119,17 +142,82 @@ def answer_logps(
     return row_logps(model, rows, tokenizer.pad_token_id or 0)[:, 0]
 
 
+def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """The mean of one value a question, and its 95% interval: `(mean, low, high)`, in their unit.
+
+    The bootstrap over questions (Efron 1979): means of as many questions, drawn again and again with replacement.
+    """
+    found = torch.as_tensor(values, dtype=torch.float64)
+    draws = torch.randint(len(found), (2000, len(found)), generator=torch.Generator().manual_seed(0))
+    low, high = found[draws].mean(dim=1).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return found.mean().item(), low, high
+
+
+def wilson(rate: float, n: int) -> tuple[float, float, float]:
+    """A share, and its 95% score interval (Wilson 1927, of n independent ones)."""
+    z = 1.96
+    centre = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
+    return rate, centre - half, centre + half
+
+
+def reward_margins(
+    model: PreTrainedModel, reference: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pairs: Dataset
+) -> torch.Tensor:
+    """How much further `model` has raised the chosen answers than the rejected ones, against `reference`.
+
+    The margin of the implicit rewards over β, (pairs,), in nats. pairs: columns `prompt`, `chosen`, `rejected`; cut and
+    left out as in training. With the columns that `precompute_ref_logps` adds, `reference` is not read.
+    """
+    rows = [row for row in encode_rows(tokenizer, pairs, ("chosen", "rejected")) if row]
+    pad = tokenizer.pad_token_id or 0
+    known = rows[0].ref_logps is not None
+    now, *was = (
+        row_logps(one, rows, pad, shared=shares_prompts(one, rows[:1], pad))
+        for one in ([model] if known else [model, reference])
+    )
+    moved = now - (torch.tensor([row.ref_logps for row in rows]) if known else was[0])
+    return moved[:, 0] - moved[:, 1]
+
+
 def reward_accuracy(
     model: PreTrainedModel, reference: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pairs: Dataset
-) -> float:
-    """The share of pairs, 0..1, whose chosen answer `model` has raised above the rejected one, against `reference`.
+) -> tuple[float, float, float]:
+    """The share of pairs whose chosen answer `model` has raised above the rejected one: `(accuracy, low, high)`, 0..1.
 
-    pairs: columns `prompt`, `chosen`, `rejected`. Papers report it of held-out ones; TRL logs it of each batch, as
-    `rewards/accuracies`. One half is chance. It says nothing of what the model writes.
+    Arguments as for `reward_margins`. low and high bound the 95% Wilson interval over pairs; one half is chance.
+    Papers report it of held-out pairs; TRL logs it of each batch, as `rewards/accuracies`. It says nothing of what the
+    model writes.
     """
-    sides = pairs["chosen"], pairs["rejected"]
-    now, was = ([answer_logps(one, tokenizer, pairs["prompt"], side) for side in sides] for one in (model, reference))
-    return (now[0] - was[0] > now[1] - was[1]).float().mean().item()
+    margins = reward_margins(model, reference, tokenizer, pairs)
+    return wilson((margins > 0).float().mean().item(), len(margins))
+
+
+@torch.no_grad()
+def policy_kl(
+    model: PreTrainedModel,
+    reference: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Messages],
+    max_new_tokens: int = 128,
+    batch_size: int = 100,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """KL[π_θ ‖ π_ref] of whole answers, which β weighs in eq. 3 of arXiv:2305.18290: `(kl, low, high)`, in nats.
+
+    Measured on one answer of `model`'s own to each prompt, sampled at temperature 1: at each of its tokens the sum over
+    the vocabulary of π_θ (log π_θ - log π_ref). low and high bound the 95% interval of the mean over prompts. An answer
+    that is cut at `max_new_tokens` counts up to there.
+    """
+    found = []
+    for _i, prompt, answer in sample(model, tokenizer, prompts, 1.0, max_new_tokens, batch_size, seed):
+        ids = torch.tensor([prompt + answer])
+        probs, ref_probs = (
+            one(input_ids=ids.to(one.device)).logits[0, len(prompt) - 1 : -1].double().softmax(dim=-1).cpu()
+            for one in (model, reference)
+        )
+        found.append(kl_divergence(probs, ref_probs).sum().item())
+    return mean_interval(found)
 
 
 def win_rate(ours: Sequence[Verdict], theirs: Sequence[Verdict]) -> tuple[float, float, float]:
@@ -142,10 +230,7 @@ def win_rate(ours: Sequence[Verdict], theirs: Sequence[Verdict]) -> tuple[float,
         words = _("win_rate: got {ours} and {theirs} verdicts; expected as many of each, on the same prompts")
         raise ValueError(words.format(ours=len(ours), theirs=len(theirs)))
     points = [0.5 + 0.5 * ((a.grade > b.grade) - (a.grade < b.grade)) for a, b in zip(ours, theirs)]
-    n, z, rate = len(points), 1.96, sum(points) / len(points)
-    centre = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * math.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
-    return rate, centre - half, centre + half
+    return wilson(sum(points) / len(points), len(points))
 
 
 def side_by_side(prompts: Sequence[Messages], answers: dict[str, Sequence[str]]) -> HTML:

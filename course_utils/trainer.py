@@ -101,7 +101,7 @@ def check_args(args: TrainingArguments, **at_the_call: float) -> None:
             raise ValueError(words.format(config=type(args).__name__, name=name, said=said, meant=meant))
 
 
-def encode_rows(tokenizer, dataset: Dataset, columns: tuple[str, ...], args: TrainingArguments) -> list[Row | None]:
+def encode_rows(tokenizer, dataset: Dataset, columns: tuple[str, ...], args: object = None) -> list[Row | None]:
     """A dataset as tokens, answers cut at `max_length`, None for a row that is left out; warns of both, by number."""
     max_length = getattr(args, "max_length", None) or tokenizer.model_max_length
     known = {*REF_LOGPS} <= {*dataset.column_names} and len(columns) == 2

@@ -245,7 +245,8 @@ class Hub:
             files = files | {file["path"]: base64.b64decode(file["content"]) for file in added}
             self.repos[kind][repo] = files
             return {"commitUrl": f"{self.url}/{repo}/commit/{commit_of(files)}", "commitOid": commit_of(files)}
-        return {"id": repo, "sha": commit_of(files), "siblings": [{"rfilename": path} for path in sorted(files)]}
+        siblings = [{"rfilename": path, "size": len(files[path])} for path in sorted(files)]
+        return {"id": repo, "sha": commit_of(files), "siblings": siblings}
 
     def create(self, wish: dict) -> dict:
         kind, repo = f"{wish.get('type', 'model')}s", f"{wish['organization'] or USER}/{wish['name']}"

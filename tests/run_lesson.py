@@ -20,8 +20,8 @@ from course_utils.machine import start  # noqa: E402
 
 
 def main(lang: str, name: str) -> None:
-    start.ROWS, start.STEP = 420, 4
-    start.REAL |= {method: (rate, 3) for method, (rate, _steps) in start.REAL.items()}
+    start.CPU = 256, 4, 420
+    start.SHORT |= {method: (rate, 3) for method, (rate, _steps) in start.SHORT.items()}
     shorter.shorten()
     os.chdir(ROOT / "notebooks" / lang)
     names = {"display": lambda *shown: None}

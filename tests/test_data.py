@@ -4,7 +4,10 @@ import copy
 import gzip
 import io
 import json
+import threading
 import tracemalloc
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pandas as pd
 import pyarrow as pa
@@ -123,6 +126,28 @@ def test_a_name_that_is_no_file_is_asked_of_the_hub(monkeypatch):
         cu.load_preferences("someone/other")
     with pytest.raises(OSError, match=r'“dev” \(Unknown split "dev"\)'):
         cu.load_preferences("someone/pairs", split="dev")
+
+
+@pytest.mark.parametrize("name", ["pairs.json", "pairs.csv", "pairs.parquet"])
+def test_an_address_gives_what_its_file_gives(tmp_path, name):
+    file, rows = tmp_path / name, TABLE.to_dict("records")
+    text = {".json": json.dumps(rows), ".csv": TABLE.to_csv(index=False)}
+    TABLE.to_parquet(file) if file.suffix == ".parquet" else write(file, text[file.suffix])
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=tmp_path)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        data, report = cu.load_preferences(f"{address}/{name}")
+        assert data.to_list() == EXPECTED and report.other is None  # it has no other split
+        with pytest.raises(OSError, match=r"this address gave no file \(.*; check it and the connection"):
+            cu.load_preferences(f"{address}/none{file.suffix}")
+        server.shutdown()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """A server that does not write a line for each request."""
+
+    def log_message(self, *_args):
+        pass
 
 
 def test_bundled_preferences_are_whole_and_in_the_layout_of_trl(setup):

@@ -1,5 +1,6 @@
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -84,9 +85,50 @@ def test_reward_accuracy_is_of_the_pairs_that_moved_the_right_way(small, pairs, 
     args = TrainingArguments(learning_rate=1e-3, max_steps=8, per_device_train_batch_size=8, **setup.training_args)
     moved = cu.train_dpo(model, tokenizer, few, args).model
     swapped = few.rename_columns({"chosen": "rejected", "rejected": "chosen"})
-    assert cu.reward_accuracy(model, model, tokenizer, few) == 0
-    assert cu.reward_accuracy(moved, model, tokenizer, few) == 1
-    assert cu.reward_accuracy(moved, model, tokenizer, swapped) == 0
+    assert cu.reward_accuracy(model, model, tokenizer, few)[0] == 0
+    right, low, high = cu.reward_accuracy(moved, model, tokenizer, few)
+    assert (right, cu.reward_accuracy(moved, model, tokenizer, swapped)[0]) == (1, 0)
+    assert 0.5 < low < high == pytest.approx(1)  # Wilson's interval of 8 of 8 begins at 0.68
+    assert low == pytest.approx(8 / (8 + 1.96**2))
+    known = cu.precompute_ref_logps(model, tokenizer, few, args)
+    margins = cu.reward_margins(moved, None, tokenizer, known)  # the reference is not read
+    assert torch.allclose(margins, cu.reward_margins(moved, model, tokenizer, few), atol=1e-3)
+
+
+def test_margins_over_beta_are_those_that_a_training_logs(small, pairs, setup):
+    model, tokenizer = small
+    few = pairs.select(range(8))
+    settings = {"learning_rate": 1e-4, "lr_scheduler_type": "constant", "per_device_train_batch_size": 8}
+    args = TrainingArguments(**settings, max_steps=2, **setup.training_args)
+    one = cu.train_dpo(model, tokenizer, few, replace(args, max_steps=1), beta=0.5).model
+    logged = cu.train_dpo(model, tokenizer, few, args, beta=0.5).log[1]["rewards/margins"]  # before the second step
+    assert 0.5 * cu.reward_margins(one, model, tokenizer, few).mean().item() == pytest.approx(logged, rel=1e-3)
+
+
+def test_the_kl_of_a_model_from_itself_is_zero_and_of_a_trained_one_what_its_samples_say(small, pairs, setup):
+    model, tokenizer = small
+    prompts = list(pairs["prompt"][:40])
+    assert cu.policy_kl(model, model, tokenizer, prompts[:3]) == (0, 0, 0)
+    args = TrainingArguments(learning_rate=2e-4, max_steps=10, per_device_train_batch_size=8, **setup.training_args)
+    moved = cu.train_dpo(model, tokenizer, pairs, args).model
+    kl, low, high = cu.policy_kl(moved, model, tokenizer, prompts, max_new_tokens=200)
+    assert 0 < low < kl < high
+    said = [
+        [{"role": "assistant", "content": text}] for text in cu.generate(moved, tokenizer, prompts, max_new_tokens=200)
+    ]
+    ratios = cu.answer_logps(moved, tokenizer, prompts, said) - cu.answer_logps(model, tokenizer, prompts, said)
+    assert abs(ratios.mean().item() - kl) < 4 * ratios.std().item() / len(prompts) ** 0.5  # its expectation is the KL
+
+
+def test_an_interval_holds_its_mean_and_narrows_with_the_square_root_of_questions():
+    values = [0.0, 1.0, 0.5, 1.0] * 25
+    mean, low, high = cu.mean_interval(values)
+    assert mean == 0.625 and low < mean < high
+    half = 1.96 * torch.tensor(values).std().item() / len(values) ** 0.5
+    assert (high - low) / 2 == pytest.approx(half, rel=0.1)
+    assert cu.mean_interval([3.0] * 9) == (3, 3, 3)
+    _, low_more, high_more = cu.mean_interval(values * 16)
+    assert (high - low) / (high_more - low_more) == pytest.approx(4, rel=0.2)
 
 
 def test_log_probabilities_of_answers_are_those_that_a_training_logs(small, pairs, setup):

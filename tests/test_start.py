@@ -13,6 +13,7 @@ from transformers import TrainingArguments
 from trl import DPOConfig, SFTConfig
 
 import course_utils as cu
+from course_utils.machine.clock import seconds_a_pair
 from course_utils.machine.models import BUNDLED, SAMPLES
 from course_utils.machine.start import HH_RLHF, PLANS
 
@@ -190,7 +191,31 @@ def test_settings_are_those_that_every_trainer_takes(method):
     setup = cu.start(device="cpu", hub=True)
     for config in (TrainingArguments, SFTConfig, DPOConfig):
         assert config(**getattr(setup, method), **setup.training_args).learning_rate < 1e-4
-    assert setup.max_length == 512
+    assert setup.max_length == 256
+
+
+def test_less_patience_takes_fewer_steps_and_is_told_how_long_they_take(hub, monkeypatch, capsys):
+    monkeypatch.setattr("course_utils.machine.clock.seconds_a_pair", lambda setup: 0.9)
+    setup = cu.fetch(cu.start(device="cpu", hub=True))
+    minutes = [int(number) for number in re.findall(r"about (\d+) minutes", capsys.readouterr().out)]
+    assert setup.dpo["max_steps"] == 100 and minutes[0] > minutes[1] > 0
+    few = cu.start(device="cpu", hub=True, max_steps=20)
+    assert [getattr(few, method)["max_steps"] for method in ("sft", "dpo", "orpo")] == [20, 20, 20]
+    cu.fetch(few)
+    said = capsys.readouterr().out
+    assert f"about {minutes[1]} minutes" in said and "max_steps=20)" not in said
+    assert cu.start(device="cpu", hub=True, max_steps=10**6).dpo["max_steps"] == 100
+
+
+def test_a_pair_is_timed_on_a_model_of_the_same_shape(tmp_path):
+    for name in ("small", "large"):
+        shutil.copytree(BUNDLED[name], tmp_path / name)
+    taken = {}
+    for name in ("small", "large"):
+        folder = str(tmp_path / name)
+        setup = cu.start(device="cpu", instruct_model=folder, base_model=folder, lora=False, batch_size=8)
+        taken[name] = min(seconds_a_pair(setup) for _ in range(3))
+    assert all(seconds > 0 for seconds in taken.values())
 
 
 @pytest.mark.parametrize(

@@ -187,8 +187,9 @@ def load_preferences(
 ) -> tuple[Dataset, Report]:
     """Read preference pairs from any source and return `(dataset, report)`.
 
-    source: a .json, .jsonl, .csv, .tsv or .parquet file (also .gz), a folder with one such file a split, a hub id,
-        a `datasets.Dataset`, a pandas DataFrame, or a list of dicts; split: which split of a folder or hub dataset.
+    source: a .json, .jsonl, .csv, .tsv or .parquet file (also .gz) or its address in the web, a folder with one such
+        file a split, a hub id, a `datasets.Dataset`, a pandas DataFrame, or a list of dicts.
+    split: which split of a folder or hub dataset.
     limit: read at most so many rows. columns: the layout's names for your own, such as `{"prompt": "câu_hỏi"}`.
     layout: a name from `course_utils.data.layouts.LAYOUTS`, or "auto" to go by the columns and the first rows.
     other: the data to test with (or, for test data, to train with), any source; the report counts prompts that

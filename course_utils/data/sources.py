@@ -12,9 +12,12 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
+from http.client import HTTPException
 from itertools import chain, islice, product
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import pandas as pd
 import pyarrow as pa
@@ -165,14 +168,18 @@ def file_type(path: Path) -> str:
     return Path(path.name.lower().removesuffix(".gz")).suffix
 
 
-def file_rows(path: Path) -> Iterator[dict]:
-    """The rows of a file."""
-    with path.open("rb") as file:
+def file_rows(path: Path, content: bytes | None = None) -> Iterator[dict]:
+    """The rows of a file, or of its content."""
+
+    def unopened() -> IO[bytes]:
+        return path.open("rb") if content is None else io.BytesIO(content)
+
+    with unopened() as file:
         head = file.read(4)
     if head == b"PK\3\4":
         raise Broken(_(SPREADSHEET))
     packed = path.suffix.lower() == ".gz" or head.startswith(b"\x1f\x8b")
-    with gzip.open(path) if packed else path.open("rb") as opened:
+    with unopened() as file, gzip.open(file) if packed else file as opened:
         reader = READERS[".parquet" if head == b"PAR1" else file_type(path)]
         yield from reader(opened)
 
@@ -183,6 +190,21 @@ def frame_rows(table: pd.DataFrame) -> Iterator[dict]:
     table = table.set_axis([*map(column_name, table.columns)], axis=1)
     for start in range(0, len(table), BATCH):
         yield from table.iloc[start : start + BATCH].to_dict("records")
+
+
+def is_address(source) -> bool:
+    """Whether a file is named by its address in the web."""
+    return isinstance(source, str) and source.startswith(("https://", "http://"))
+
+
+def download(address: str) -> bytes:
+    """The file at an address; OSError if it does not come."""
+    try:
+        with urlopen(address, timeout=30) as answer:
+            return answer.read()
+    except (*HUB_ERRORS, HTTPException) as error:
+        words = _("{name}: this address gave no file ({error}); check it and the connection, or take a local file")
+        raise OSError(words.format(name=address, error=explain_hub_error(error))) from error
 
 
 def find(name: str | Path, split: str) -> Path | Dataset:
@@ -218,14 +240,16 @@ def find(name: str | Path, split: str) -> Path | Dataset:
 def has_splits(source) -> bool:
     """Whether a source can hold several splits, as a folder, a hub id or a DatasetDict does."""
     return isinstance(source, (DatasetDict, IterableDatasetDict)) or (
-        isinstance(source, (str, Path)) and not os.path.isfile(source)
+        isinstance(source, (str, Path)) and not os.path.isfile(source) and not is_address(source)
     )
 
 
 def open_source(source, split: str) -> tuple[str, Iterator]:
     """A name to speak of, and the rows, none of them read yet; OSError, ValueError or TypeError if there is no such."""
-    name = type(source).__name__
-    if isinstance(source, (str, Path)):
+    name, content = type(source).__name__, None
+    if is_address(source):
+        content, source = download(source), Path(urlsplit(source).path)
+    elif isinstance(source, (str, Path)):
         name, source = column_name(source), find(source, split)
     if isinstance(source, (DatasetDict, IterableDatasetDict)):
         if split not in source:
@@ -237,7 +261,7 @@ def open_source(source, split: str) -> tuple[str, Iterator]:
             words = _("got a file of type {suffix}; expected one of {known}; save it as one of these")
             words = _(SPREADSHEET) if suffix in (".xlsx", ".xls", ".ods", ".zip") else words
             raise ValueError(f"{source.name}: " + words.format(suffix=suffix or "—", known=", ".join(READERS)))
-        return column_name(source.name), file_rows(source)
+        return column_name(source.name), file_rows(source, content)
     if isinstance(source, Dataset):
         return name, (row for table in source.with_format("arrow").iter(BATCH) for row in table.to_pylist())
     if isinstance(source, pd.DataFrame):

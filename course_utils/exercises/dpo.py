@@ -565,7 +565,7 @@ for name in my_models:
         scores = {
             "preferred": cu.share(found),
             "fluent": cu.share(found, lambda v: v.fluent),
-            "accuracy": cu.reward_accuracy(run.model, my_model, my_tokenizer, held_out),
+            "accuracy": cu.reward_accuracy(run.model, my_model, my_tokenizer, held_out)[0],
         }
         my_table.append({"model": name, "data": label} | {what: 100 * score for what, score in scores.items()})
 my_answer = my_table, my_data

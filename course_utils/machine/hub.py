@@ -6,6 +6,7 @@ from datasets import DatasetDict, load_dataset
 from datasets.exceptions import DatasetsError
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.utils import filter_repo_objects
 
 from ..i18n import N_, _, shown
 
@@ -60,7 +61,16 @@ def with_test(data: Any, rows: int) -> DatasetDict:
 def download(name: str, kind: str, held_out: int) -> Any:
     """A "model" into the hub's cache, or a "dataset" with its test rows; one of `HUB_ERRORS` if it does not come."""
     repo, folder = hub_name(name)
-    HfApi().repo_info(repo, repo_type=kind, timeout=5)  # seconds; what follows would wait for ever
+    info: Any = HfApi().repo_info(
+        repo, repo_type=kind, timeout=5, files_metadata=True
+    )  # what follows would wait for ever
+    wanted = FILES if kind == "model" else [f"{folder or ''}*"]
+    files = filter_repo_objects(info.siblings or [], allow_patterns=wanted, key=lambda file: file.rfilename)
+    print(
+        _("{name}: {size:.0f} MB at most, kept in the hub's cache").format(
+            name=shown(name, 200), size=sum(file.size or 0 for file in files) / 1e6
+        )
+    )
     if kind == "model":
         return snapshot_download(name, allow_patterns=FILES, etag_timeout=5)
     return with_test(load_dataset(repo, data_dir=folder, trust_remote_code=False), held_out)

@@ -12,11 +12,12 @@ import transformers
 from peft import LoraConfig
 
 from ..i18n import _, set_language, shown
+from .clock import how_long
 from .hub import HUB_ERRORS, download, explain_hub_error
 from .models import BUNDLED, SAMPLES
 
-#: Tokens of a prompt with its answer, pairs in a step, pairs to train on, and to test with.
-TOKENS, STEP, ROWS, HELD_OUT = 512, 16, 2000, 100
+#: Tokens of a prompt with its answer, pairs in a step, pairs to train on: on a GPU, and on a CPU; pairs to test with.
+GPU, CPU, HELD_OUT = (512, 16, 2000), (256, 8, 800), 100
 HH_RLHF = "Anthropic/hh-rlhf/helpful-base"
 #: The table of hardware.md: a model, trained with LoRA or not, pairs at a time, and the GB that must be free for it.
 PLANS = (
@@ -26,8 +27,12 @@ PLANS = (
     ("HuggingFaceTB/SmolLM2-135M-Instruct", False, 2, 12),
     (SMALLEST := "HuggingFaceTB/SmolLM2-135M-Instruct", True, 1, 7),
 )
-#: Learning rate and steps for real models, to begin with: usual values of papers and model cards, not tuned here.
+#: The same for a CPU, as measured there (data_samples/real).
+CPU_PLANS = ((SMALLEST, False, 4, 9), (SMALLEST, False, 2, 7), (SMALLEST, True, 2, 5))
+#: Learning rate and steps for real models, to begin with: usual values of papers and model cards, not tuned here; and
+#: for SmolLM2-135M in a few steps on a CPU, as in the recorded runs (data_samples/real).
 REAL = {"sft": (2e-5, 60), "dpo": (5e-6, 125), "orpo": (8e-6, 125)}
+SHORT = {"sft": (2e-5, 30), "dpo": (2e-5, 100), "orpo": (2e-5, 100)}
 #: For every training. Checkpointed gradients would cost time; answers of similar length together take a third less.
 ALWAYS = {"activation_checkpointing": False, "train_sampling_strategy": "group_by_length"}
 ALWAYS |= {"logging_steps": 1, "save_strategy": "no", "report_to": "none", "output_dir": "runs"}
@@ -108,6 +113,7 @@ def start(
     lora: bool | None = None,
     batch_size: int | None = None,
     max_length: int | None = None,
+    max_steps: int | None = None,
 ) -> Setup:
     """Set the language of all that the course prints, look at the machine, choose what suits it, and say so.
 
@@ -115,7 +121,8 @@ def start(
     its memory, and HH-RLHF's helpful part; nothing is downloaded before `fetch`.
     hub: True for real models and data without a GPU too, False for the bundled ones. device: "cuda", "mps" or "cpu".
     precision: "bf16", "fp16" or "fp32". rows: pairs to train on. lora: True for adapters, False for all weights.
-    batch_size: pairs at a time. max_length: tokens of a prompt with its answer.
+    batch_size: pairs at a time. max_length: tokens of a prompt with its answer. max_steps: the most steps that one
+    training of a real model takes, for less patience.
     ValueError for a model without its counterpart, and for data in a single file.
     """
     named: dict[str, Any] = {k: v for k, v in locals().items() if v is not None and k not in ("lang", "hub")}
@@ -136,10 +143,12 @@ def start(
     precision, asked = precision or likely, hub
     hub = device == "cuda" if hub is None else hub
     fit = {"per_device_train_batch_size": batch_size} if batch_size else {}
+    usual, step, few_rows = GPU if device == "cuda" else CPU
     chosen: dict[str, Any] = dict.fromkeys([*REAL, "fit"], fit) | {"rows": rows, "max_length": max_length}
     if real or (hub and not models):
         model = real[0] if real else SMALLEST if device == "cpu" else ""  # on a CPU more would take hours
-        plans = [(name, adapter if lora is None else lora, pairs) for name, adapter, pairs, needed in PLANS
+        table = PLANS if device == "cuda" else CPU_PLANS
+        plans = [(name, adapter if lora is None else lora, pairs) for name, adapter, pairs, needed in table
                  if needed <= memory and model in ("", name) and (lora is not False or not adapter)]  # fmt: skip
         if not (plans or models or asked):
             words = _("{memory:.1f} GB of free memory do not hold a lesson with {model}; the bundled model is taken.")
@@ -150,12 +159,13 @@ def start(
             words = _("{model} may not fit into {memory:.1f} GB; if it does, a larger batch_size= is faster.")
             print(words.format(model=shown(model, 200), memory=memory))
         model, lora, pairs = (*plans, (model, lora is not False, 1))[0]
-        real, tokens = real or [model], max_length or TOKENS
-        pairs = batch_size or max(1, pairs * TOKENS // max(TOKENS, tokens) // (2 if precision == "fp32" else 1))
-        fit = {"per_device_train_batch_size": pairs, "gradient_accumulation_steps": max(1, STEP // pairs)}
+        real, tokens = real or [model], max_length or usual
+        shares = 2 if precision == "fp32" and device == "cuda" else 1
+        pairs = batch_size or max(1, pairs * usual // max(usual, tokens) // shares)
+        fit = {"per_device_train_batch_size": pairs, "gradient_accumulation_steps": max(1, step // pairs)}
         chosen |= {"fit": fit, "max_length": tokens}
-        for method, (rate, steps) in REAL.items():
-            rate = 2 * rate if lora else rate  # an adapter takes larger steps
+        for method, (rate, steps) in (REAL if device == "cuda" else SHORT).items():
+            rate, steps = 2 * rate if lora else rate, min(steps, max_steps or steps)  # an adapter takes larger steps
             chosen[method] = fit | {"learning_rate": rate, "max_steps": steps, "warmup_steps": steps // 10}
     instruct = instruct_model or (models or real or ["small"])[0]
     base = base_model or instruct.removesuffix("-Instruct")
@@ -164,7 +174,7 @@ def start(
     if lora:
         chosen["peft_config"] = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
     if data := preferences or (HH_RLHF if hub and real else None):
-        chosen |= {"preferences": data, "instructions": None, "rows": rows or ROWS, "held_out": HELD_OUT}
+        chosen |= {"preferences": data, "instructions": None, "rows": rows or few_rows, "held_out": HELD_OUT}
     args = ALWAYS | {"use_cpu": device == "cpu", "dataloader_pin_memory": device == "cuda"}
     args |= {"bf16": precision == "bf16", "fp16": precision == "fp16"}
     setup = Setup(lang, device, precision, args, base, instruct, **chosen, named=named)
@@ -193,4 +203,6 @@ def fetch(setup: Setup) -> Setup:
             print(f"{shown(name, 200)}: {reason}. {goes_on}")
             return fetch(start(setup.lang, hub=False, **setup.named))
         setup = replace(setup, preferences=got) if isinstance(got, datasets.DatasetDict) else setup
+    if setup.device != "cuda" and setup.dpo.get("max_steps"):
+        print(how_long(setup))
     return setup

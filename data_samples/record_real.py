@@ -1,0 +1,223 @@
+"""Train a real model, SmolLM2-135M-Instruct, and record what came of it: `make real`, about two hours on 2 cores.
+
+    python data_samples/record_real.py [--model NAME] [--manners FILE] [--hh FOLDER] [--weights WORDS] [RUN ...]
+
+Model and data come from the hub or, where there is none, from a folder and a file; what is not there is named. Each run
+has a process of its own, so that its peak memory is its own, and writes real/RUN.json: settings, machine, log, held-out
+reward accuracy, KL and length at some points of the training, and answers to twelve prompts of the course's. Nothing
+of the data is written.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import torch
+from datasets import load_dataset
+from transformers import TrainingArguments
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+import course_utils as cu  # noqa: E402
+from course_utils.evaluation import wilson  # noqa: E402
+from course_utils.world import language_of  # noqa: E402
+
+REAL = HERE / "real"
+EXPERIMENTS = json.loads((REAL / "experiments.json").read_text(encoding="utf-8"))
+PROMPTS = json.loads((REAL / "prompts.json").read_text(encoding="utf-8"))
+LORA = {"learning_rate": 2e-4}
+#: Each run: its experiment, its method, and what differs from the experiment's settings.
+RUNS: dict[str, tuple[str, str, dict]] = {
+    "manners-dpo-0": ("manners", "dpo", {}),
+    "manners-dpo-1": ("manners", "dpo", {"seed": 1}),
+    "manners-dpo-hasty": ("manners", "dpo", {"learning_rate": 3e-4}),
+    "manners-dpo-lora": ("manners", "lora", LORA),
+    "manners-orpo": ("manners", "orpo", {}),
+    "world-0": ("world", "dpo", {}),
+    "world-1": ("world", "dpo", {"seed": 1}),
+    "hh-rlhf-dpo-0": ("hh-rlhf", "dpo", {}),
+    "hh-rlhf-dpo-1": ("hh-rlhf", "dpo", {"seed": 1}),
+    "hh-rlhf-dpo-slow": ("hh-rlhf", "dpo", {"learning_rate": 5e-6}),
+}
+#: A few steps on the longest rows, for hardware.md: how long they take, and in how much memory.
+SIZES = {
+    f"size-{method}-{tokens}": ("hh-rlhf", method, {"max_steps": 4, "max_length": tokens})
+    for method in ("dpo", "lora")
+    for tokens in (256, 512)
+}
+ASKED = 30  # held-out prompts that are answered for KL and length
+
+
+def memory() -> float:
+    """The most memory that this process has taken so far, in GB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+def pairs_of(experiment: str, source: str) -> tuple:
+    """Training and held-out pairs, which share no prompt; of the bundled world the English ones."""
+    plan = EXPERIMENTS[experiment]
+    if experiment == "world":
+        both = (cu.load_preferences(HERE / "preferences", split=split)[0] for split in ("train", "test"))
+        train, test = (pairs.filter(lambda row: language_of(row["prompt"][-1]["content"]) == "en") for pairs in both)
+        return train, test
+    if Path(source).is_file() or source.startswith("http"):
+        halves = cu.load_preferences(source)[0].train_test_split(test_size=plan["held_out"], seed=0)
+        train, test = halves["train"], halves["test"]
+    else:
+        train, test = (
+            cu.load_preferences(source, split=split, limit=limit)[0]
+            for split, limit in (("train", plan["rows"]), ("test", plan["held_out"]))
+        )
+    asked = {json.dumps(prompt) for prompt in test["prompt"]}
+    return train.filter(lambda row: json.dumps(row["prompt"]) not in asked), test
+
+
+def measure(name: str, model: str, source: str, weights: str) -> dict:
+    """One run, and all that is recorded of it."""
+    experiment, method, changes = (RUNS | SIZES)[name]
+    plan = EXPERIMENTS[experiment]
+    settings = plan["settings"] | changes
+    max_length = settings.pop("max_length", plan["max_length"])
+    setup = cu.start("en", instruct_model=model, base_model=model, max_length=max_length, lora=method == "lora")
+    base, tokenizer = cu.load_model(model, max_length=max_length)
+    train, test = pairs_of(experiment, source)
+    if name in SIZES:
+        lengths = [len(cu.encode(tokenizer, row["prompt"], row["chosen"]).prompt) for row in train]
+        fitting = [i for i, length in enumerate(lengths) if length < max_length - 64]
+        train = train.select(sorted(fitting, key=lengths.__getitem__)[-32:])
+    started, found = time.perf_counter(), {"base": base}
+    with tempfile.TemporaryDirectory() as folder:
+        steps = settings["max_steps"]
+        args = TrainingArguments(
+            **{**setup.training_args, "output_dir": folder, "save_strategy": "steps", "save_steps": steps // 2},
+            **settings, lr_scheduler_type="cosine", save_only_model=True,
+        )  # fmt: skip
+        log = []
+        if experiment == "world":
+            told = load_dataset("json", data_files=str(HERE / "instructions" / "train.jsonl"), split="train")
+            told = told.filter(lambda row: language_of(row["prompt"][-1]["content"]) == "en")
+            sft = cu.train_sft(base, tokenizer, told, replace(args, **plan["sft"], save_strategy="no"))
+            log, found["sft"], base = sft.log, sft.model, sft.model
+        if method == "orpo":
+            run = cu.train_orpo(base, tokenizer, train, args, lam=plan["beta"])
+        else:
+            run = cu.train_dpo(base, tokenizer, train, args, beta=plan["beta"], peft_config=setup.peft_config)
+        clocked = {"seconds": run.log[-1]["train_runtime"], "memory": memory()}
+        if name in SIZES:
+            read = run.tokens / len(train)
+            return {"seconds a step": clocked["seconds"] / steps, "memory": clocked["memory"], "tokens a pair": read}
+        if method != "lora":  # whose checkpoints hold the adapter alone
+            found[f"step {steps // 2}"] = cu.load_model(f"{folder}/checkpoint-{steps // 2}")[0]
+    found[f"step {steps}"] = run.model
+    known = cu.precompute_ref_logps(base, tokenizer, test, replace(args, bf16=False))
+    asked = [*dict.fromkeys(map(json.dumps, test["prompt"]))]
+    few = [json.loads(prompt) for prompt in asked[:ASKED]]
+    longer = torch.tensor(
+        [len(c[0]["content"]) > len(r[0]["content"]) for c, r in zip(test["chosen"], test["rejected"])]
+    )
+    points, judged, answers = {}, {}, {}
+    for label, one in found.items():
+        point = points[label] = {}
+        if label.startswith("step"):
+            right = (cu.reward_margins(one, base, tokenizer, known) > 0).float()
+            point["right"] = "".join(str(int(value)) for value in right)
+            point["accuracy"] = wilson(right.mean().item(), len(right))
+            for words, which in (("chosen longer", longer), ("chosen not longer", ~longer)):
+                point[f"accuracy, {words}"] = wilson(right[which].mean().item(), int(which.sum()))
+            point["kl"] = cu.policy_kl(one, base, tokenizer, few, max_new_tokens=64)
+        said = cu.generate(one, tokenizer, few, max_new_tokens=128)
+        point["words"] = cu.mean_interval([len(text.split()) for text in said])
+        asked_ours = [[{"role": "user", "content": prompt}] for lang in PROMPTS.values() for prompt in lang]
+        answers[label] = cu.generate(one, tokenizer, asked_ours, temperature=0, max_new_tokens=80)
+        if experiment == "world":
+            prompts = list(test["prompt"])[:200]
+            verdicts = cu.judge_all(prompts, cu.generate(one, tokenizer, prompts))
+            shares = {"preferred": cu.share(verdicts), "fluent": cu.share(verdicts, lambda v: v.fluent)}
+            judged[label] = {what: wilson(share, len(verdicts)) for what, share in shares.items()}
+        print(name, label, {key: value for key, value in point.items() if key != "right"}, judged.get(label, ""))
+    return {
+        "experiment": experiment,
+        "method": method,
+        "settings": settings | {"beta": plan["beta"], "max_length": plan["max_length"]},
+        "pairs": {"train": len(train), "held out": len(test)},
+        "weights": weights,
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, {setup.precision}, torch {torch.__version__}",
+        "parameters": base.num_parameters(),
+        **clocked,
+        "seconds with all that was measured": time.perf_counter() - started,
+        "sft log": log,
+        "log": [entry for entry in run.log if "loss" in entry],
+        "points": points,
+        "judged": judged,
+        "answers": answers,
+    }
+
+
+def rounded(value):
+    """Four significant digits are enough to read."""
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    if isinstance(value, dict):
+        return {key: rounded(one) for key, one in value.items()}
+    return [rounded(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
+def write_tables() -> None:
+    """What the lessons show of all runs: points.csv and judged.csv, shares in percent."""
+    found = {name: json.loads((REAL / f"{name}.json").read_text(encoding="utf-8")) for name in RUNS}
+    points, judged = {}, {}
+    for name, run in found.items():
+        for label, point in run["points"].items():
+            if "accuracy" in point:
+                row = points[name, label] = {}
+                for key in ("accuracy", "accuracy, chosen not longer"):
+                    row |= interval_columns(f"{key}, %", [100 * share for share in point[key]])
+                row |= interval_columns("KL, nats", point["kl"])
+                row |= interval_columns("words", point["words"])
+            if shares := run["judged"].get(label):
+                judged[name, label] = {f"{what}, %": round(100 * share, 1) for what, (share, *_) in shares.items()}
+    for file, rows in (("points.csv", points), ("judged.csv", judged)):
+        pd.DataFrame.from_dict(rows, orient="index").rename_axis(["run", "model"]).to_csv(REAL / file)
+
+
+def interval_columns(name: str, values: list[float]) -> dict[str, str]:
+    """A mean with its interval, in one column."""
+    mean, low, high = values
+    return {name: f"{mean:.1f} ({low:.1f} – {high:.1f})"}
+
+
+def main() -> None:
+    """Record the runs that are named, or all."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--model", default="HuggingFaceTB/SmolLM2-135M-Instruct")
+    parser.add_argument("--manners", default=EXPERIMENTS["manners"]["source"])
+    parser.add_argument("--hh", default=EXPERIMENTS["hh-rlhf"]["source"])
+    parser.add_argument("--weights", default="as published", help="what to say of the model's weights")
+    parser.add_argument("runs", nargs="*", default=[*RUNS, *SIZES], metavar="RUN", help=", ".join(RUNS | SIZES))
+    given = parser.parse_args()
+    sources = {"manners": given.manners, "hh-rlhf": given.hh, "world": ""}
+    if len(given.runs) > 1:
+        for name in given.runs:
+            print(f"{name} …", flush=True)
+            options = [f"--{key}={value}" for key, value in vars(given).items() if key != "runs"]
+            subprocess.run([sys.executable, __file__, *options, name], check=True)
+        write_tables()
+        return
+    (name,) = given.runs
+    found = measure(name, given.model, sources[(RUNS | SIZES)[name][0]], given.weights)
+    text = json.dumps(rounded(found), ensure_ascii=False, indent=1)
+    (REAL / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
