@@ -245,7 +245,8 @@ class Hub:
             files = files | {file["path"]: base64.b64decode(file["content"]) for file in added}
             self.repos[kind][repo] = files
             return {"commitUrl": f"{self.url}/{repo}/commit/{commit_of(files)}", "commitOid": commit_of(files)}
-        siblings = [{"rfilename": path, "size": len(files[path])} for path in sorted(files)]
+        sizes = {path: data.stat().st_size if isinstance(data, Path) else len(data) for path, data in files.items()}
+        siblings = [{"rfilename": path, "size": size} for path, size in sorted(sizes.items())]
         return {"id": repo, "sha": commit_of(files), "siblings": siblings}
 
     def create(self, wish: dict) -> dict:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from datasets import Dataset, DatasetDict
@@ -204,7 +205,9 @@ def test_the_storage_clients_own_errors_lead_to_the_bundled_sample_too(monkeypat
         raise RuntimeError("Data processing error: CAS service error")
 
     monkeypatch.setattr("course_utils.machine.hub.snapshot_download", broken)
-    monkeypatch.setattr("course_utils.machine.hub.HfApi.repo_info", lambda *_names, **_settings: None)
+    monkeypatch.setattr(
+        "course_utils.machine.hub.HfApi.repo_info", lambda *_names, **_settings: SimpleNamespace(siblings=[])
+    )
     setup = replace(cu.start(), instruct_model="a/b", base_model="a/b")
     assert cu.fetch(setup).is_bundled
     assert "a/b: Data processing error: CAS service error. The course goes on" in capsys.readouterr().out

@@ -50,7 +50,8 @@ def read_pairs(path):
 
 def load(name):
     """A model in 32 bits: in 16 bits, steps of a small learning rate are rounded away."""
-    return AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32).to("cuda" if GPU else "cpu").eval()
+    model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, trust_remote_code=False)
+    return model.to("cuda" if GPU else "cpu").eval()
 
 
 def ask(who, model, tokenizer, questions):
@@ -79,7 +80,7 @@ def main(words=None):
 
     # 1. The data: in each column a list of messages, which the model's own chat template turns into text. The last
     #    three prompts are kept out of training; they are asked.
-    table, tokenizer = read_pairs(args.data), AutoTokenizer.from_pretrained(args.model)
+    table, tokenizer = read_pairs(args.data), AutoTokenizer.from_pretrained(args.model, trust_remote_code=False)
     if tokenizer.chat_template is None:
         sys.exit(f"{args.model} has no chat template; name an instruct model")
     questions, table = table["prompt"].tolist()[-3:], table[:-3]

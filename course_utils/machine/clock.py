@@ -18,7 +18,8 @@ BESIDES, EACH_STEP = 600, 18
 
 def seconds_a_pair(setup) -> float:
     """The time of a pair in a DPO step, by two steps of a model of the same shape with random weights."""
-    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(find(setup.instruct_model)))
+    config = AutoConfig.from_pretrained(find(setup.instruct_model), trust_remote_code=False)
+    model = AutoModelForCausalLM.from_config(config)
     trained = get_peft_model(model, copy.deepcopy(setup.peft_config)) if setup.peft_config else model
     pairs = setup.fit["per_device_train_batch_size"]
     ids = torch.randint(model.config.vocab_size, (pairs, min(TOKENS, setup.max_length)))

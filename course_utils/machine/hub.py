@@ -61,16 +61,12 @@ def with_test(data: Any, rows: int) -> DatasetDict:
 def download(name: str, kind: str, held_out: int) -> Any:
     """A "model" into the hub's cache, or a "dataset" with its test rows; one of `HUB_ERRORS` if it does not come."""
     repo, folder = hub_name(name)
-    info: Any = HfApi().repo_info(
-        repo, repo_type=kind, timeout=5, files_metadata=True
-    )  # what follows would wait for ever
+    # `timeout`, because without an answer what follows would wait for ever
+    info: Any = HfApi().repo_info(repo, repo_type=kind, timeout=5, files_metadata=True)
     wanted = FILES if kind == "model" else [f"{folder or ''}*"]
     files = filter_repo_objects(info.siblings or [], allow_patterns=wanted, key=lambda file: file.rfilename)
-    print(
-        _("{name}: {size:.0f} MB at most, kept in the hub's cache").format(
-            name=shown(name, 200), size=sum(file.size or 0 for file in files) / 1e6
-        )
-    )
+    words = _("{name}: {size:.0f} MB at most, kept in the hub's cache")
+    print(words.format(name=shown(name, 200), size=sum(file.size or 0 for file in files) / 1e6))
     if kind == "model":
         return snapshot_download(name, allow_patterns=FILES, etag_timeout=5)
     return with_test(load_dataset(repo, data_dir=folder, trust_remote_code=False), held_out)
