@@ -13,9 +13,9 @@ from transformers import TrainingArguments
 from trl import DPOConfig, SFTConfig
 
 import course_utils as cu
-from course_utils.machine.clock import seconds_a_pair
+from course_utils.machine import clock
 from course_utils.machine.models import BUNDLED, SAMPLES
-from course_utils.machine.start import HH_RLHF, PLANS
+from course_utils.machine.start import HH_RLHF, PLANS, SMALLEST
 
 PAGE = (Path(__file__).parents[1] / "notebooks" / "en" / "hardware.md").read_text(encoding="utf-8")
 ROW = re.compile(r"^\|(.+)\|$", re.MULTILINE)
@@ -207,15 +207,34 @@ def test_less_patience_takes_fewer_steps_and_is_told_how_long_they_take(hub, mon
     assert cu.start(device="cpu", hub=True, max_steps=10**6).dpo["max_steps"] == 100
 
 
-def test_a_pair_is_timed_on_a_model_of_the_same_shape(tmp_path):
-    for name in ("small", "large"):
-        shutil.copytree(BUNDLED[name], tmp_path / name)
-    taken = {}
-    for name in ("small", "large"):
-        folder = str(tmp_path / name)
-        setup = cu.start(device="cpu", instruct_model=folder, base_model=folder, lora=False, batch_size=8)
-        taken[name] = min(seconds_a_pair(setup) for _ in range(3))
-    assert all(seconds > 0 for seconds in taken.values())
+@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize("name", ["small", "large"])
+def test_a_pair_is_timed_on_a_model_of_the_same_shape(name, lora, tmp_path, monkeypatch):
+    """By a clock that only the model moves: its parameters times the tokens that it reads."""
+    work, from_config = [0], clock.AutoModelForCausalLM.from_config
+
+    def counted(config):
+        model = from_config(config)
+        size = sum(weight.numel() for weight in model.parameters())
+
+        def count(_module, read):
+            work[0] += size * read[0].numel()
+
+        model.get_input_embeddings().register_forward_pre_hook(count)
+        return model
+
+    monkeypatch.setattr(clock.AutoModelForCausalLM, "from_config", counted)
+    monkeypatch.setattr(clock.time, "perf_counter", lambda: work[0])
+    folder = str(shutil.copytree(BUNDLED[name], tmp_path / name))
+    setup = cu.start(device="cpu", instruct_model=folder, base_model=folder, lora=lora, batch_size=8, max_length=64)
+    assert clock.seconds_a_pair(setup) == 2 * 64 * cu.load_model(name)[0].num_parameters()  # policy and reference
+
+
+def test_a_copy_of_a_known_model_in_a_folder_is_that_model(tmp_path):
+    folder = shutil.copytree(BUNDLED["small"], tmp_path / "SmolLM2-135M-Instruct")
+    named, copied = (cu.start(device="cpu", instruct_model=str(name)) for name in (SMALLEST, folder))
+    assert (copied.fit, copied.peft_config) == (named.fit, named.peft_config)
+    assert copied.instruct_model == str(folder)
 
 
 @pytest.mark.parametrize(

@@ -148,8 +148,11 @@ def start(
     if real or (hub and not models):
         model = real[0] if real else SMALLEST if device == "cpu" else ""  # on a CPU more would take hours
         table = PLANS if device == "cuda" else CPU_PLANS
-        plans = [(name, adapter if lora is None else lora, pairs) for name, adapter, pairs, needed in table
-                 if needed <= memory and model in ("", name) and (lora is not False or not adapter)]  # fmt: skip
+        plans = [  # a copy of a model in a folder of its name is that model
+            (model or name, adapter if lora is None else lora, pairs)
+            for name, adapter, pairs, needed in table
+            if needed <= memory and Path(model).name in ("", Path(name).name) and (lora is not False or not adapter)
+        ]
         if not (plans or models or asked):
             words = _("{memory:.1f} GB of free memory do not hold a lesson with {model}; the bundled model is taken.")
             print(words.format(memory=memory, model=SMALLEST))
