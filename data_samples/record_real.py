@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from datasets import load_dataset
+from datasets import concatenate_datasets, load_dataset
 from transformers import TrainingArguments
 
 HERE = Path(__file__).resolve().parent
@@ -54,7 +54,7 @@ SIZES = {
     for method in ("dpo", "lora")
     for tokens in (256, 512)
 }
-ASKED = 30  # held-out prompts that are answered for KL and length
+ASKED, JUDGED = 30, 100  # held-out prompts that are answered for KL and length, and for the judge
 
 
 def memory() -> float:
@@ -105,6 +105,8 @@ def measure(name: str, model: str, source: str, weights: str) -> dict:
         if experiment == "world":
             told = load_dataset("json", data_files=str(HERE / "instructions" / "train.jsonl"), split="train")
             told = told.filter(lambda row: language_of(row["prompt"][-1]["content"]) == "en")
+            chosen = train.select_columns(["prompt", "chosen"]).rename_column("chosen", "completion")
+            told = concatenate_datasets([told, chosen])  # this model has never read a sentence of that world
             sft = cu.train_sft(base, tokenizer, told, replace(args, **plan["sft"], save_strategy="no"))
             log, found["sft"], base = sft.log, sft.model, sft.model
         if method == "orpo":
@@ -115,7 +117,7 @@ def measure(name: str, model: str, source: str, weights: str) -> dict:
         if name in SIZES:
             read = run.tokens / len(train)
             return {"seconds a step": clocked["seconds"] / steps, "memory": clocked["memory"], "tokens a pair": read}
-        if method != "lora":  # whose checkpoints hold the adapter alone
+        if method != "lora" and experiment != "world":  # an adapter's checkpoints hold the adapter alone
             found[f"step {steps // 2}"] = cu.load_model(f"{folder}/checkpoint-{steps // 2}")[0]
     found[f"step {steps}"] = run.model
     known = cu.precompute_ref_logps(base, tokenizer, test, replace(args, bf16=False))
@@ -134,14 +136,14 @@ def measure(name: str, model: str, source: str, weights: str) -> dict:
             for words, which in (("chosen longer", longer), ("chosen not longer", ~longer)):
                 point[f"accuracy, {words}"] = wilson(right[which].mean().item(), int(which.sum()))
             point["kl"] = cu.policy_kl(one, base, tokenizer, few, max_new_tokens=64)
-        said = cu.generate(one, tokenizer, few, max_new_tokens=128)
+        said = cu.generate(one, tokenizer, few, max_new_tokens=80)
         point["words"] = cu.mean_interval([len(text.split()) for text in said])
         texts = [*PROMPTS["en"], *PROMPTS["vi"]]
         ours = [[{"role": "user", "content": text}] for text in texts]
         answers[label] = dict(zip(texts, cu.generate(one, tokenizer, ours, temperature=0, max_new_tokens=80)))
         if experiment == "world":
-            prompts = list(test["prompt"])[:200]
-            verdicts = cu.judge_all(prompts, cu.generate(one, tokenizer, prompts))
+            prompts = list(test["prompt"])[:JUDGED]
+            verdicts = cu.judge_all(prompts, cu.generate(one, tokenizer, prompts, max_new_tokens=80))
             shares = {"preferred": cu.share(verdicts), "fluent": cu.share(verdicts, lambda v: v.fluent)}
             judged[label] = {what: wilson(share, len(verdicts)) for what, share in shares.items()}
         print(name, label, {key: value for key, value in point.items() if key != "right"}, judged.get(label, ""))

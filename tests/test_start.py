@@ -15,7 +15,7 @@ from trl import DPOConfig, SFTConfig
 import course_utils as cu
 from course_utils.machine import clock
 from course_utils.machine.models import BUNDLED, SAMPLES
-from course_utils.machine.start import HH_RLHF, PLANS, SMALLEST
+from course_utils.machine.start import CPU_PLANS, HH_RLHF, PLANS, SMALLEST
 
 PAGE = (Path(__file__).parents[1] / "notebooks" / "en" / "hardware.md").read_text(encoding="utf-8")
 ROW = re.compile(r"^\|(.+)\|$", re.MULTILINE)
@@ -197,8 +197,11 @@ def test_settings_are_those_that_every_trainer_takes(method):
 def test_less_patience_takes_fewer_steps_and_is_told_how_long_they_take(hub, monkeypatch, capsys):
     monkeypatch.setattr("course_utils.machine.clock.seconds_a_pair", lambda setup: 0.9)
     setup = cu.fetch(cu.start(device="cpu", hub=True))
-    minutes = [int(number) for number in re.findall(r"about (\d+) minutes", capsys.readouterr().out)]
+    said = capsys.readouterr().out
+    minutes = [int(number) for number in re.findall(r"about (\d+) minutes", said)]
+    assert f"may take {setup.memory} GB of memory" in said
     assert setup.dpo["max_steps"] == 100 and minutes[0] > minutes[1] > 0
+    assert setup.memory in {needed for *_plan, needed in CPU_PLANS}
     few = cu.start(device="cpu", hub=True, max_steps=20)
     assert [getattr(few, method)["max_steps"] for method in ("sft", "dpo", "orpo")] == [20, 20, 20]
     cu.fetch(few)

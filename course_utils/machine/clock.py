@@ -35,11 +35,13 @@ def seconds_a_pair(setup) -> float:
 
 
 def how_long(setup) -> str:
-    """How long a lesson will take with this setup, and with fewer steps."""
+    """How long a lesson will take with this setup, and with fewer steps; and the memory it is planned with."""
     seconds, steps = seconds_a_pair(setup), setup.dpo["max_steps"]
     minutes = {some: seconds * (BESIDES + EACH_STEP * some) / 60 for some in (steps, 20)}
     words = _("With at most {steps} steps a training, a lesson will take about {minutes:.0f} minutes on this machine: "
               "a pair takes {seconds:.1f} s here, tried just now.")  # fmt: skip
     if steps > 20:
         words += " " + _("cu.start(…, max_steps=20) makes it about {few:.0f} minutes.")
-    return words.format(steps=steps, minutes=minutes[steps], seconds=seconds, few=minutes[20])
+    if setup.memory:
+        words += " " + _("It may take {memory} GB of memory.")
+    return words.format(steps=steps, minutes=minutes[steps], seconds=seconds, few=minutes[20], memory=setup.memory)

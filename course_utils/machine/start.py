@@ -43,10 +43,10 @@ class Setup:
     """What suits this machine.
 
     training_args: for every `TrainingArguments`. sft, dpo, orpo: what a real model needs besides, empty for a bundled
-    one; fit: the part of it that the memory asks for. peft_config: for the `train_` functions; None trains all weights.
-    base_model, instruct_model, max_length: for `load_model`. preferences: for `load_preferences`, with `rows` and
-    `held_out` as its limits for training and test data. instructions: a folder of demonstrations, or None. named: what
-    `start` was given, and nothing replaces.
+    one; fit: the part of it that the memory asks for. memory: the GB that are planned for it, if that is known.
+    peft_config: for the `train_` functions; None trains all weights. base_model, instruct_model, max_length: for
+    `load_model`. preferences: for `load_preferences`, with `rows` and `held_out` as its limits for training and test
+    data. instructions: a folder of demonstrations, or None. named: what `start` was given, and nothing replaces.
     """
 
     lang: str
@@ -61,6 +61,7 @@ class Setup:
     held_out: int | None = None
     max_length: int | None = None
     peft_config: LoraConfig | None = None
+    memory: float | None = None
     fit: dict = field(default_factory=dict)
     sft: dict = field(default_factory=dict)
     dpo: dict = field(default_factory=dict)
@@ -149,7 +150,7 @@ def start(
         model = real[0] if real else SMALLEST if device == "cpu" else ""  # on a CPU more would take hours
         table = PLANS if device == "cuda" else CPU_PLANS
         plans = [  # a copy of a model in a folder of its name is that model
-            (model or name, adapter if lora is None else lora, pairs)
+            (model or name, adapter if lora is None else lora, pairs, needed)
             for name, adapter, pairs, needed in table
             if needed <= memory and Path(model).name in ("", Path(name).name) and (lora is not False or not adapter)
         ]
@@ -161,12 +162,12 @@ def start(
             model = model or SMALLEST
             words = _("{model} may not fit into {memory:.1f} GB; if it does, a larger batch_size= is faster.")
             print(words.format(model=shown(model, 200), memory=memory))
-        model, lora, pairs = (*plans, (model, lora is not False, 1))[0]
+        model, lora, pairs, planned = (*plans, (model, lora is not False, 1, None))[0]
         real, tokens = real or [model], max_length or usual
         shares = 2 if precision == "fp32" and device == "cuda" else 1
         pairs = batch_size or max(1, pairs * usual // max(usual, tokens) // shares)
         fit = {"per_device_train_batch_size": pairs, "gradient_accumulation_steps": max(1, step // pairs)}
-        chosen |= {"fit": fit, "max_length": tokens}
+        chosen |= {"fit": fit, "max_length": tokens, "memory": None if batch_size or max_length else planned}
         for method, (rate, steps) in (REAL if device == "cuda" else SHORT).items():
             rate, steps = 2 * rate if lora else rate, min(steps, max_steps or steps)  # an adapter takes larger steps
             chosen[method] = fit | {"learning_rate": rate, "max_steps": steps, "warmup_steps": steps // 10}

@@ -1,0 +1,184 @@
+"""What the lessons and hardware.md say of a real model stands in data_samples/real; and their cells that train one run.
+
+The cells are run as a learner runs them, with an experiment named, on a tiny model and the bundled data.
+"""
+
+import csv
+import importlib.util
+import json
+import re
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+import pytest
+from datasets import load_dataset
+
+import course_utils as cu
+from course_utils.world import language_of
+
+ROOT = Path(__file__).parents[1]
+SAMPLES = ROOT / "data_samples"
+REAL = SAMPLES / "real"
+EXPERIMENTS = json.loads((REAL / "experiments.json").read_text(encoding="utf-8"))
+NUMBER = r"\d+(?:[.,]\d+)*"
+
+
+@pytest.fixture(scope="module")
+def recorder():
+    spec = importlib.util.spec_from_file_location("record_real", SAMPLES / "record_real.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def runs(recorder):
+    return {name: json.loads((REAL / f"{name}.json").read_text(encoding="utf-8")) for name in recorder.RUNS}
+
+
+def table(name) -> list[dict]:
+    with (REAL / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def last(run) -> dict:
+    return [*run["points"].values()][-1]
+
+
+# ---------------------------------------------------------------- the records
+
+
+def test_the_tables_are_made_of_the_records(recorder, tmp_path):
+    recorder.write_tables(tmp_path)
+    for made in tmp_path.iterdir():
+        assert made.read_text() == (REAL / made.name).read_text(), made.name
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in REAL.glob("*.csv")}
+
+
+def test_every_record_says_what_it_was_made_of(runs):
+    for name, run in runs.items():
+        plan = EXPERIMENTS[run["experiment"]]
+        assert "de-quantized" in run["weights"] and "cores" in run["machine"], name
+        assert run["pairs"]["held out"] == (plan["held_out"] or run["pairs"]["held out"]) >= 190, name
+        same = {key: value for key, value in run["settings"].items() if key in plan["settings"]}
+        changed = {key for key, value in same.items() if value != plan["settings"][key]}
+        assert changed <= {"learning_rate"}, name
+        for answers in run["answers"].values():
+            assert len(answers) == 12 and all(answers.values()), name
+
+
+def test_manners_take_five_minutes_and_seven_gigabytes(runs):
+    for name in ("manners-dpo-0", "manners-dpo-1"):
+        run = runs[name]
+        assert run["seconds"] <= 300 and run["memory"] <= 7, name
+        assert last(run)["accuracy"][0] >= 0.8, name
+
+
+def test_hh_rlhf_takes_twenty_minutes_and_eight_gigabytes_and_is_above_chance(runs):
+    for name in ("hh-rlhf-dpo-0", "hh-rlhf-dpo-1"):
+        run = runs[name]
+        assert run["seconds"] <= 1200 and run["memory"] <= 8 and run["settings"]["max_steps"] == 100, name
+        assert run["pairs"]["held out"] >= 300, name
+    (both,) = (row for row in table("points") if row["run"] == "hh-rlhf-dpo, both seeds")
+    _mean, low, _high = map(float, re.findall(NUMBER, both["accuracy, %"]))
+    assert low > 50
+
+
+def test_the_judge_prefers_the_real_model_after_its_training(runs):
+    for name in ("world-0", "world-1"):
+        before, sft, after = (runs[name]["judged"][label] for label in ("base", "sft", "step 80"))
+        assert before["preferred"][2] < after["preferred"][1], name  # the intervals part
+        assert after["fluent"][0] >= 0.9 and sft["preferred"][0] <= after["preferred"][0], name
+
+
+def test_a_hasty_run_is_accurate_and_ruined(runs):
+    sound, hasty = last(runs["manners-dpo-0"]), last(runs["manners-dpo-hasty"])
+    assert hasty["accuracy"][0] >= sound["accuracy"][0] and hasty["kl"][1] > 5 * sound["kl"][2]
+
+    def repeated(run):  # runs of three words that were there before
+        said = [text.split() for text in run["answers"][[*run["answers"]][-1]].values()]
+        found = [[*zip(words, words[1:], words[2:])] for words in said]
+        return 1 - sum(len({*one}) for one in found) / sum(map(len, found))
+
+    assert repeated(runs["manners-dpo-hasty"]) > 0.5 > 0.3 > repeated(runs["manners-dpo-0"])
+
+
+# ---------------------------------------------------------------- what the lessons say of them
+
+#: The cells of text that read the records, and what they read: a table, a row, a column.
+ACCURACY, OTHERS, KL, WORDS = "accuracy, %", "accuracy, chosen not longer, %", "KL, nats", "words"
+CLAIMS: dict[tuple[str, str], list[tuple[str, str, str, str]]] = {}
+
+
+def claimed(name, run, model, column) -> str:
+    (row,) = (row for row in table(name) if row.get("run") == run and row.get("model", "") == model)
+    return row[column]
+
+
+@pytest.mark.parametrize("lang", ["en", "vi"])
+@pytest.mark.parametrize(("lesson", "cell"), CLAIMS)
+def test_each_number_of_the_text_stands_in_a_record(lesson, cell, lang):
+    book = nbformat.read(ROOT / "notebooks" / lang / f"{lesson}_finetuning_example.ipynb", 4)
+    (text,) = (one.source for one in book.cells if one.id == cell)
+    said = re.findall(NUMBER, re.sub(r"`[^`]*`|\]\([^)]*\)|95%", "", text))
+    said = {float(number.replace(",", ".")) for number in said if re.search(r"[.,]", number)}
+    shown = [[*map(float, re.findall(NUMBER, claimed(*where)))] for where in CLAIMS[lesson, cell]]
+    assert said <= {number for numbers in shown for number in numbers}
+    assert {numbers[0] for numbers in shown} <= said
+
+
+# ---------------------------------------------------------------- the cells that train it
+
+
+def sources(lesson) -> dict[str, str]:
+    book = nbformat.read(ROOT / "notebooks" / "en" / f"{lesson}_finetuning_example.ipynb", 4)
+    return {cell.id: cell.source for cell in book.cells}
+
+
+def test_english_rows_are_those_without_other_letters():
+    both = (cu.load_preferences(SAMPLES / "preferences", split=split)[0]["prompt"] for split in ("train", "test"))
+    told = load_dataset("json", data_files=str(SAMPLES / "instructions" / "train.jsonl"), split="train")["prompt"]
+    for prompt in (*next(both), *next(both), *told):
+        question = prompt[-1]["content"]
+        assert question.isascii() == (language_of(question) == "en"), question
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("lesson", ["dpo", "orpo"])
+def test_the_cells_train_each_experiment(lesson, experiment, tmp_path, monkeypatch, capsys):
+    import torch
+    from transformers import TrainingArguments
+
+    shutil.copytree(SAMPLES / "models" / "small", tmp_path / "SmolLM2-135M-Instruct")
+    own = tmp_path / "data"
+    if experiment == "manners":
+        shutil.copy(SAMPLES / "preferences" / "train.jsonl", own := tmp_path / "data.jsonl")
+    else:
+        shutil.copytree(SAMPLES / "preferences", own)
+    shown, settings = [], EXPERIMENTS[experiment]["settings"] | {"max_steps": 2, "warmup_steps": 0}
+    begin = [cell for cell in ("real-margins", "real-terms", "real-answers") if cell in sources(lesson)]
+    names = {"samples": SAMPLES, "real": REAL, "setup": cu.start("en"), "display": shown.append, "cu": cu, "json": json}
+    names |= {"TrainingArguments": TrainingArguments, "load_dataset": load_dataset, "replace": __import__("dataclasses").replace}
+    names |= {"both": ["manners-dpo-0", "manners-orpo"], "loss": cu.dpo_loss if lesson == "dpo" else cu.orpo_loss}
+    for cell in begin:
+        exec(sources(lesson)[cell], names)
+    plan = EXPERIMENTS[experiment] | {"settings": settings, "source": str(own), "sft": settings | {"max_steps": 1}}
+    if experiment != "world":
+        plan |= {"held_out": 12, "rows": 40 if plan["rows"] else None}
+    names["record"] = lambda name: {experiment: plan} if name == "experiments" else json.loads((REAL / f"{name}.json").read_text())
+    data = sources(lesson)["real-data"].replace("experiment = None", f"experiment = {experiment!r}")
+    exec(data.replace("HuggingFaceTB/SmolLM2-135M-Instruct", str(tmp_path / "SmolLM2-135M-Instruct")), names)
+    asked = list(names["real_test"]["prompt"])
+    assert asked and all(prompt not in asked for prompt in names["real_pairs"]["prompt"])
+    if experiment == "world":
+        names["held_out"] = asked[:8]
+        assert {language_of(prompt[-1]["content"]) for prompt in asked} == {"en"}
+    shown.clear()
+    exec(sources(lesson)["real-run"], names)
+    said = capsys.readouterr().out
+    assert "reward accuracy: " in said and "KL, nats: " in said
+    assert len(shown) == (3 if experiment == "world" else 2)
+    assert len([entry for entry in names["real_run"].log if "loss" in entry]) == 2
+    assert torch.isfinite(torch.tensor(names["found"]["KL, nats"])).all()
