@@ -278,7 +278,7 @@ VERSUS_DPO = DataExercise(
         Mistake("no_compute", N_("The compute of each side is a number above 0, in one unit: 6 a token for what is trained, 2 more for DPO's reference."), holds=lambda a: all(real(value, 0) and value > 0 for value in a.compute)),
         Mistake("unequal_compute", N_("The two sides did not have the same compute (within 10%). Have you counted SFT, and the reference's forward passes? Then choose the number of steps."), holds=lambda a: max(a.compute) <= 1.1 * min(a.compute)),
         Mistake("no_conclusion", N_("The conclusion is one of three words: orpo, dpo, undecided."), holds=lambda a: isinstance(a.said, str) and a.said in ("orpo", "dpo", "undecided")),
-        Mistake("interval_holds_half", N_("You name a winner, but the interval of the paired comparison, {low} – {high}, holds one half: chance alone could explain what you saw."), holds=lambda a: a.said == a.follows or a.follows != "undecided"),
+        Mistake("interval_holds_half", N_("You name a winner, but the interval of the paired comparison, {low} – {high}, contains one half: chance alone could explain what you saw."), holds=lambda a: a.said == a.follows or a.follows != "undecided"),
         Mistake("undecided_though_clear", N_("The interval of the paired comparison, {low} – {high}, leaves one half out. Then your data do name a winner; say which."), holds=lambda a: a.said == a.follows or a.said != "undecided"),
         Mistake("wrong_winner", N_("The interval, {low} – {high}, is on the other side of one half. Are the points those of ORPO's answers?"), holds=lambda a: a.said == a.follows),
     ],
