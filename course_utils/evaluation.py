@@ -15,7 +15,7 @@ from .i18n import LITERAL, _, shown
 from .losses import kl_divergence
 from .pages import table
 from .trainer import encode_rows
-from .world import RULES, Verdict, fault_text, judge, language_of
+from .world import RULES, Verdict, fault_text, find_question, judge, language_of
 
 Messages = list[dict]
 
@@ -220,17 +220,35 @@ def policy_kl(
     return mean_interval(found)
 
 
-def win_rate(ours: Sequence[Verdict], theirs: Sequence[Verdict]) -> tuple[float, float, float]:
+def win_rate(
+    ours: Sequence[Verdict], theirs: Sequence[Verdict], prompts: Sequence[Messages] | None = None
+) -> tuple[float, float, float]:
     """How often our answer beats theirs to the same prompt: `(rate, low, high)`, each in 0..1.
 
     A preferred answer beats one with a fault, and a fluent one with a fault beats gibberish. A tie counts one half. low
-    and high bound the 95% Wilson score interval (Wilson 1927); ties make it a little too wide. ValueError for none.
+    and high bound the 95% interval of `mean_interval`, paired: each question gives one number. With `prompts`, whatever
+    asks the same question, in other words or of another seed, is averaged first; without, each answer counts as a
+    question of its own. Where all points are equal the interval has no width. ValueError for none.
     """
     if len(ours) != len(theirs) or not ours:
         words = _("win_rate: got {ours} and {theirs} verdicts; expected as many of each, on the same prompts")
         raise ValueError(words.format(ours=len(ours), theirs=len(theirs)))
     points = [0.5 + 0.5 * ((a.grade > b.grade) - (a.grade < b.grade)) for a, b in zip(ours, theirs)]
-    return wilson(sum(points) / len(points), len(points))
+    if prompts is None:
+        return mean_interval(points)
+    found: dict = {}
+    for prompt, point in zip(prompts, points, strict=True):
+        found.setdefault(question_of(prompt), []).append(point)
+    return mean_interval([sum(each) / len(each) for each in found.values()])
+
+
+def question_of(prompt: Messages) -> tuple:
+    """What a prompt asks, whatever its wording: in the bundled world language, topic and thing, elsewhere its text."""
+    text = prompt[-1]["content"]
+    if not language_of(text):
+        return (text,)
+    asked = find_question(text)
+    return asked.lang, asked.topic, asked.thing
 
 
 def side_by_side(prompts: Sequence[Messages], answers: dict[str, Sequence[str]]) -> HTML:

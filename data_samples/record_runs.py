@@ -6,7 +6,8 @@ unless said otherwise:
 - dpo_seeds.csv and orpo_seeds.csv: each model of a lesson's default run;
 - match.csv: SFT and then DPO against ORPO at equal compute. Compute is tokens read × parameters × 6 for forward and
   backward, and × 2 more for the forward passes of DPO's reference (Kaplan et al. 2020, table 1), in 1e12 FLOPs;
-- match_wins.csv: how often ORPO's answer beats DPO's, with its 95% interval, by seed and over all.
+- match_wins.csv: how often ORPO's answer beats DPO's, with its 95% interval over distinct questions, by
+  seed and over all.
 """
 
 import json
@@ -70,6 +71,7 @@ def measure(lesson: str, seed: str, steps: str = "") -> None:
     flops = FORWARD_AND_BACKWARD * sum(read.values()) + (0 if orpo else FORWARD * read["dpo"])
     found = {
         "scores": scores(names, int(seed)).to_csv(),
+        "prompts": names["prompts"],
         "verdicts": [verdict.broken for verdict in names["verdicts"][lesson]],
         "compute": flops * parameters / 1e12,
         "seconds": sum(names[stage].log[-1]["train_runtime"] for stage in read),
@@ -116,9 +118,10 @@ def main() -> None:
                     "steps": steps if lesson == "orpo" else 190,
                 }
             )
-        wins[f"seed {seed}"] = cu.win_rate(verdicts["orpo"], verdicts["dpo"])
+        prompts = found["orpo"]["prompts"]
+        wins[f"seed {seed}"] = cu.win_rate(verdicts["orpo"], verdicts["dpo"], prompts)
         print(pd.DataFrame(rows))
-    wins["all seeds"] = cu.win_rate(all_verdicts["orpo"], all_verdicts["dpo"])
+    wins["all seeds"] = cu.win_rate(all_verdicts["orpo"], all_verdicts["dpo"], prompts * len(SEEDS))
     for lesson, parts in tables.items():
         pd.concat(parts).to_csv(HERE / f"{lesson}_seeds.csv")
     pd.DataFrame(rows).set_index(["seed", "method"]).to_csv(HERE / "match.csv")

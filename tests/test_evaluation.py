@@ -28,12 +28,26 @@ def test_win_rates_of_two_sides_sum_to_one():
     assert 0 <= low < rate < high <= 1
 
 
-def test_interval_is_wilson_s_and_narrows_with_more_prompts():
-    """8 of 10: the 95% Wilson interval is 0.490 to 0.943 (Newcombe 1998, method 3, gives the same)."""
+def test_interval_narrows_with_more_prompts_and_ties_do_not_widen_it():
     rate, low, high = cu.win_rate([GOOD] * 8 + [FAULTY] * 2, [FAULTY] * 8 + [GOOD] * 2)
-    assert (rate, round(low, 3), round(high, 3)) == (0.8, 0.490, 0.943)
+    assert rate == pytest.approx(0.8)
     _, low_more, high_more = cu.win_rate(([GOOD] * 8 + [FAULTY] * 2) * 10, ([FAULTY] * 8 + [GOOD] * 2) * 10)
     assert low < low_more < rate < high_more < high
+    rate, low, high = cu.win_rate([GOOD] * 400, [FAULTY] * 31 + [GOOD] * 369)  # no defeat, and nearly all of it ties
+    assert 0.5 < low < rate < high < 0.56
+
+
+def test_prompts_that_ask_the_same_question_count_as_one(held_out):
+    prompts = list(held_out["prompt"])[:40]
+    ours, theirs = [GOOD] * 25 + [FAULTY] * 15, [FAULTY] * 10 + [GOOD] * 30
+    once = cu.win_rate(ours, theirs, prompts)
+    assert cu.win_rate(ours * 3, theirs * 3, prompts * 3) == pytest.approx(once)  # three seeds that agree
+    _rate, low, high = cu.win_rate(ours * 3, theirs * 3)
+    assert once[1] < low < high < once[2]
+    strange = [[{"role": "user", "content": text}] for text in ("Who wrote Faust?", "Who?", "Who?")]
+    assert cu.win_rate([GOOD, FAULTY, FAULTY], [FAULTY, GOOD, GOOD], strange)[0] == 0.5
+    with pytest.raises(ValueError):
+        cu.win_rate(ours, theirs, prompts[1:])
 
 
 def test_unequal_numbers_of_verdicts_are_refused():

@@ -1034,7 +1034,7 @@ def match(ours=(GOOD,) * 200, theirs=(FAULT,) * 100 + (GOOD,) * 100, orpo=3.0, d
 
 
 EVEN = {"ours": (GOOD, FAULT) * 100, "theirs": (FAULT, GOOD) * 100}
-#: Eight wins in a hundred questions, and nothing but ties: 44 to 63% by Wilson's interval, clear by the paired one.
+#: Eight wins in a hundred questions, and nothing but ties: no defeat, so the paired interval is above one half.
 FEW = {"ours": (GOOD,) * 100, "theirs": (FAULT,) * 8 + (GOOD,) * 92}
 #: Three seeds with the same verdicts say no more than one of them: 58% in 100 questions decide nothing.
 CLOSE = {"ours": [(GOOD,) * 58 + (FAULT,) * 42] * 3, "theirs": [(FAULT,) * 58 + (GOOD,) * 42] * 3}
