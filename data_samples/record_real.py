@@ -4,8 +4,8 @@
 
 Model and data come from the hub or, where there is none, from folders and a file: tools/real_weights.py writes the
 model out of a package. Each run has a process of its own, so that its peak memory is its own, and writes real/RUN.json:
-settings, machine, log, held-out reward accuracy, KL and length at some points of the training, and answers to twelve
-prompts of the course's. Nothing of the data is written. The tables beside are made of all runs.
+settings, machine, log, held-out reward accuracy, KL, length and answers to twelve prompts of the course's; the first of
+each experiment also of the model before it and of its middle. Nothing of the data is written. The tables beside are made of all runs.
 """
 
 import argparse
@@ -94,7 +94,8 @@ def measure(name: str, model: str, source: str, weights: str) -> dict:
         lengths = [len(cu.encode(tokenizer, row["prompt"], row["chosen"]).prompt) for row in train]
         fitting = [i for i, length in enumerate(lengths) if length < max_length - 64]
         train = train.select(sorted(fitting, key=lengths.__getitem__)[-32:])
-    started, found = time.perf_counter(), {"base": base}
+    first = method == "dpo" and not changes  # of its experiment; what it began with and its middle are recorded once
+    started, found = time.perf_counter(), {"base": base} if first else {}
     with tempfile.TemporaryDirectory() as folder:
         steps = settings["max_steps"]
         args = TrainingArguments(
@@ -117,7 +118,7 @@ def measure(name: str, model: str, source: str, weights: str) -> dict:
         if name in SIZES:
             read = run.tokens / len(train)
             return {"seconds a step": clocked["seconds"] / steps, "memory": clocked["memory"], "tokens a pair": read}
-        if method != "lora" and experiment != "world":  # an adapter's checkpoints hold the adapter alone
+        if first and experiment != "world":
             found[f"step {steps // 2}"] = cu.load_model(f"{folder}/checkpoint-{steps // 2}")[0]
     found[f"step {steps}"] = run.model
     known = cu.precompute_ref_logps(base, tokenizer, test, replace(args, bf16=False))
