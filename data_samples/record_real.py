@@ -5,7 +5,8 @@
 Model and data come from the hub or, where there is none, from folders and a file: tools/real_weights.py writes the
 model out of a package. Each run has a process of its own, so that its peak memory is its own, and writes real/RUN.json:
 settings, machine, log, held-out reward accuracy, KL, length and answers to twelve prompts of the course's; the first of
-each experiment also of the model before it and of its middle. Nothing of the data is written. The tables beside are made of all runs.
+each experiment also of the model before it and of its middle. Nothing of the data is written. The tables beside are
+made of all runs.
 """
 
 import argparse
@@ -30,6 +31,7 @@ sys.path.insert(0, str(HERE.parent))
 
 import course_utils as cu  # noqa: E402
 from course_utils.evaluation import wilson  # noqa: E402
+from course_utils.trainer import encode_rows  # noqa: E402
 from course_utils.world import language_of  # noqa: E402
 
 REAL = HERE / "real"
@@ -90,10 +92,12 @@ def measure(name: str, model: str, source: str, weights: str) -> dict:
     setup = cu.start("en", instruct_model=model, base_model=model, max_length=max_length, lora=method == "lora")
     base, tokenizer = cu.load_model(model, max_length=max_length)
     train, test = pairs_of(experiment, source)
+    fitting = [i for i, row in enumerate(encode_rows(tokenizer, test, ("chosen", "rejected"))) if row]
+    test = test.select(fitting)  # held out are those that training would take, as `reward_margins` does
     if name in SIZES:
         lengths = [len(cu.encode(tokenizer, row["prompt"], row["chosen"]).prompt) for row in train]
-        fitting = [i for i, length in enumerate(lengths) if length < max_length - 64]
-        train = train.select(sorted(fitting, key=lengths.__getitem__)[-32:])
+        short = [i for i, length in enumerate(lengths) if length < max_length - 64]
+        train = train.select(sorted(short, key=lengths.__getitem__)[-32:])
     first = method == "dpo" and not changes  # of its experiment; what it began with and its middle are recorded once
     started, found = time.perf_counter(), {"base": base} if first else {}
     with tempfile.TemporaryDirectory() as folder:
@@ -176,8 +180,9 @@ def rounded(value):
 
 
 def write_tables(folder: Path = REAL) -> None:
-    """What the lessons and hardware.md show of all runs, shares in percent: runs, points, judged and sizes as CSV."""
-    found = {name: json.loads((REAL / f"{name}.json").read_text(encoding="utf-8")) for name in RUNS | SIZES}
+    """What lessons and hardware.md show of the recorded runs, shares in percent: runs, points, judged, sizes as CSV."""
+    paths = {name: REAL / f"{name}.json" for name in RUNS | SIZES}
+    found = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in paths.items() if path.exists()}
     runs, points, judged, sizes = {}, {}, {}, {}
     for name, run in found.items():
         if name in SIZES:
@@ -199,7 +204,7 @@ def write_tables(folder: Path = REAL) -> None:
                 judged[name, label] = {f"{what}, %": round(100 * share, 1) for what, (share, *_) in shares.items()}
     for name, run in found.items():
         if name.endswith("-0"):  # two seeds of training, the same held-out pairs: an interval over pairs
-            label, other = [*run["points"]][-1], found[f"{name[:-1]}1"]["points"]
+            label, other = [*run["points"]][-1], found.get(f"{name[:-1]}1", {"points": {}})["points"]
             if other := other.get(label):
                 halves = [(int(a) + int(b)) / 2 for a, b in zip(run["points"][label]["right"], other["right"])]
                 both = interval_columns("accuracy, %", [100 * share for share in cu.mean_interval(halves)])

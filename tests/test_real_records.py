@@ -37,7 +37,8 @@ def recorder():
 
 @pytest.fixture(scope="module")
 def runs(recorder):
-    return {name: json.loads((REAL / f"{name}.json").read_text(encoding="utf-8")) for name in recorder.RUNS}
+    found = {name: REAL / f"{name}.json" for name in recorder.RUNS}
+    return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in found.items() if path.exists()}
 
 
 def table(name) -> list[dict]:
@@ -78,27 +79,17 @@ def test_manners_take_five_minutes_and_seven_gigabytes(runs):
         assert last(run)["accuracy"][0] >= 0.8, name
 
 
-def test_hh_rlhf_takes_twenty_minutes_and_eight_gigabytes_and_is_above_chance(runs):
-    for name in ("hh-rlhf-dpo-0", "hh-rlhf-dpo-1"):
-        run = runs[name]
-        assert run["seconds"] <= 1200 and run["memory"] <= 8 and run["settings"]["max_steps"] == 100, name
-        assert run["pairs"]["held out"] >= 300, name
-    (both,) = (row for row in table("points") if row["run"] == "hh-rlhf-dpo, both seeds")
-    _mean, low, _high = map(float, re.findall(NUMBER, both["accuracy, %"]))
-    assert low > 50
-
-
 def test_the_judge_accepts_the_real_model_after_sft_and_nothing_of_it_before(runs):
-    for name in ("world-0", "world-1"):
-        sft, after = runs[name]["judged"]["sft"]["preferred"], runs[name]["judged"]["step 50"]["preferred"]
-        assert runs["world-0"]["judged"]["base"]["preferred"][2] < sft[1], name  # the intervals part
-        assert sft[1] < after[0] and after[1] < sft[2], name  # DPO's is within that of SFT
-        assert last(runs[name])["accuracy"][0] > 0.95 > 0.7 > runs[name]["judged"]["step 50"]["fluent"][0], name
+    before, sft, after = (runs["world-0"]["judged"][label] for label in ("base", "sft", "step 50"))
+    assert before["preferred"][2] < sft["preferred"][1]  # the intervals part
+    assert sft["preferred"][1] < after["preferred"][0] < sft["preferred"][2]  # that of DPO's does not
+    assert last(runs["world-0"])["accuracy"][0] > 0.95 and after["fluent"][2] < 0.7
 
 
-def test_a_hasty_run_is_accurate_and_ruined(runs):
+def test_a_hasty_run_is_the_most_accurate_and_ruined(runs):
     sound, hasty = last(runs["manners-dpo-0"]), last(runs["manners-dpo-hasty"])
-    assert hasty["accuracy"][0] >= sound["accuracy"][0] and hasty["kl"][1] > 5 * sound["kl"][2]
+    manners = [last(run)["accuracy"][0] for run in runs.values() if run["experiment"] == "manners"]
+    assert hasty["accuracy"][0] == max(manners) and hasty["kl"][1] > 5 * sound["kl"][2]
 
     def repeated(run):  # runs of three words that were there before
         said = [text.split() for text in run["answers"][[*run["answers"]][-1]].values()]
@@ -106,6 +97,15 @@ def test_a_hasty_run_is_accurate_and_ruined(runs):
         return 1 - sum(len({*one}) for one in found) / sum(map(len, found))
 
     assert repeated(runs["manners-dpo-hasty"]) > 0.5 > 0.3 > repeated(runs["manners-dpo-0"])
+
+
+def test_orpo_raises_both_answers_where_dpo_pushes_the_rejected_down(runs):
+    def risen(name, key):
+        values = [entry[key] for entry in runs[name]["log"] if key in entry]
+        return sum(values[-20:]) / 20 - sum(values[:20]) / 20
+
+    assert risen("manners-orpo", "logps/chosen") > risen("manners-orpo", "logps/rejected") > 0
+    assert risen("manners-dpo-0", "rewards/rejected") < 0 < risen("manners-dpo-0", "rewards/margins")
 
 
 # ---------------------------------------------------------------- what the lessons say of them
