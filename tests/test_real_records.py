@@ -112,7 +112,47 @@ def test_orpo_raises_both_answers_where_dpo_pushes_the_rejected_down(runs):
 
 #: The cells of text that read the records, and what they read: a table, a row, a column.
 ACCURACY, OTHERS, KL, WORDS = "accuracy, %", "accuracy, chosen not longer, %", "KL, nats", "words"
-CLAIMS: dict[tuple[str, str], list[tuple[str, str, str, str]]] = {}
+CLAIMS = {
+    ("dpo", "real-points-read"): [
+        ("points", "manners-dpo-0", "step 30", ACCURACY),
+        ("points", "manners-dpo-0", "step 60", ACCURACY),
+        ("points", "manners-dpo-1", "step 60", ACCURACY),
+        ("points", "manners-dpo-0", "step 60", OTHERS),
+        ("points", "manners-dpo, both seeds", "step 60", ACCURACY),
+        ("points", "manners-dpo-0", "step 60", KL),
+        ("points", "manners-dpo-1", "step 60", KL),
+        ("points", "manners-dpo-0", "step 60", WORDS),
+        ("points", "manners-dpo-1", "step 60", WORDS),
+        ("runs", "manners-dpo-0", "", "minutes"),
+        ("runs", "manners-dpo-0", "", "GB"),
+        ("points", "manners-dpo-lora", "step 60", ACCURACY),
+        ("points", "manners-dpo-lora", "step 60", KL),
+        ("runs", "manners-dpo-lora", "", "GB"),
+        ("points", "manners-dpo-hasty", "step 60", ACCURACY),
+        ("points", "manners-dpo-hasty", "step 60", KL),
+    ],
+    ("dpo", "real-judged-read"): [
+        ("judged", "world-0", "sft", "preferred, %"),
+        ("judged", "world-0", "step 50", "preferred, %"),
+        ("judged", "world-0", "step 50", "fluent, %"),
+        ("points", "world-0", "step 50", ACCURACY),
+        ("points", "world-0", "step 50", KL),
+    ],
+    ("orpo", "real-points-read"): [
+        ("points", "manners-orpo", "step 60", ACCURACY),
+        ("points", "manners-dpo-0", "step 60", ACCURACY),
+        ("points", "manners-orpo", "step 60", KL),
+        ("points", "manners-dpo-0", "step 60", KL),
+        ("points", "manners-orpo", "step 60", OTHERS),
+        ("points", "manners-dpo-0", "step 60", OTHERS),
+        ("runs", "manners-orpo", "", "minutes"),
+        ("runs", "manners-dpo-0", "", "minutes"),
+        ("runs", "manners-orpo", "", "GB"),
+        ("runs", "manners-dpo-0", "", "GB"),
+        ("points", "manners-orpo", "step 60", WORDS),
+        ("points", "manners-dpo-0", "step 60", WORDS),
+    ],
+}
 
 
 def claimed(name, run, model, column) -> str:
@@ -130,6 +170,22 @@ def test_each_number_of_the_text_stands_in_a_record(lesson, cell, lang):
     shown = [[*map(float, re.findall(NUMBER, claimed(*where)))] for where in CLAIMS[lesson, cell]]
     assert said <= {number for numbers in shown for number in numbers}
     assert {numbers[0] for numbers in shown} <= said
+
+
+@pytest.mark.parametrize("lang", ["en", "vi"])
+def test_hardware_md_shows_the_measured_sizes_beside_its_own_sums(recorder, lang):
+    page = (ROOT / "notebooks" / lang / "hardware.md").read_text(encoding="utf-8").replace(",", ".")
+    full, lora, token, rest = 22, 10, 1.63, 1
+    assert all(re.search(rf"\b{number}\b", page) for number in (full, lora, token))
+    found = re.findall(r"^\| [^|]+ \| (\d+) \| ([\d.]+) \| ([\d.]+) GB \| ([\d.]+) GB \|$", page, re.MULTILINE)
+    assert len(found) == len(table("sizes")) == len(recorder.SIZES)
+    for row, (tokens, seconds, memory, reckoned) in zip(table("sizes"), found):
+        assert (tokens, seconds, memory) == (row["tokens"], row["s a step"], row["GB"])
+        size = json.loads((REAL / f"size-{row['trained']}-{tokens}.json").read_text(encoding="utf-8"))
+        bytes_each = {"dpo": full, "lora": lora}[row["trained"]]
+        summed = bytes_each * 0.1345 + 2 * size["tokens a pair"] * token / 1e3 + rest
+        assert float(reckoned) == pytest.approx(summed, abs=0.051)
+        assert summed == pytest.approx(float(memory), rel=0.15)  # near enough to plan with
 
 
 # ---------------------------------------------------------------- the cells that train it
