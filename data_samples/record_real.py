@@ -11,6 +11,7 @@ made of all runs.
 
 import argparse
 import json
+import math
 import os
 import platform
 import resource
@@ -194,12 +195,10 @@ def write_tables(folder: Path = REAL) -> None:
         runs[name] = {"method": run["method"], "learning rate": f"{plan['learning_rate']:g}", "pairs": taken}
         runs[name] |= {"minutes": f"{run['seconds'] / 60:.1f}", "GB": f"{run['memory']:.1f}"}
         for label, point in run["points"].items():
-            if "accuracy" in point:
-                row = points[name, label] = {}
-                for key in ("accuracy", "accuracy, chosen not longer"):
-                    row |= interval_columns(f"{key}, %", [100 * share for share in point[key]])
-                row |= interval_columns("KL, nats", point["kl"])
-                row |= interval_columns("words", point["words"])
+            row = points[name, label] = {}
+            for key in ("accuracy", "accuracy, chosen longer", "accuracy, chosen not longer"):
+                row |= interval_columns(f"{key}, %", [100 * share for share in point.get(key, [])])
+            row |= interval_columns("KL, nats", point.get("kl")) | interval_columns("words", point["words"])
             if shares := run["judged"].get(label):
                 judged[name, label] = {f"{what}, %": round(100 * share, 1) for what, (share, *_) in shares.items()}
     for name, run in found.items():
@@ -215,10 +214,10 @@ def write_tables(folder: Path = REAL) -> None:
         pd.DataFrame.from_dict(rows, orient="index").rename_axis(index).to_csv(folder / f"{name}.csv")
 
 
-def interval_columns(name: str, values: list[float]) -> dict[str, str]:
-    """A mean with its interval, in one column."""
-    mean, low, high = values
-    return {name: f"{mean:.1f} ({low:.1f} – {high:.1f})"}
+def interval_columns(name: str, values: list[float] | None) -> dict[str, str]:
+    """A mean with its interval, in one column; empty where nothing was measured."""
+    mean, low, high = values or [math.nan] * 3
+    return {name: f"{mean:.1f} ({low:.1f} – {high:.1f})" if values else ""}
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 import torch
 from datasets import load_dataset
@@ -111,16 +112,19 @@ def test_orpo_raises_both_answers_where_dpo_pushes_the_rejected_down(runs):
 # ---------------------------------------------------------------- what the lessons say of them
 
 #: The cells of text that read the records, and what they read: a table, a row, a column.
-ACCURACY, OTHERS, KL, WORDS = "accuracy, %", "accuracy, chosen not longer, %", "KL, nats", "words"
-CLAIMS = {
+ACCURACY, KL, WORDS = "accuracy, %", "KL, nats", "words"
+LONGER, OTHERS = "accuracy, chosen longer, %", "accuracy, chosen not longer, %"
+CLAIMS: dict[tuple[str, str], list[tuple[str, str, str, str]]] = {
     ("dpo", "real-points-read"): [
         ("points", "manners-dpo-0", "step 30", ACCURACY),
         ("points", "manners-dpo-0", "step 60", ACCURACY),
         ("points", "manners-dpo-1", "step 60", ACCURACY),
         ("points", "manners-dpo-0", "step 60", OTHERS),
+        ("points", "manners-dpo-0", "step 60", LONGER),
         ("points", "manners-dpo, both seeds", "step 60", ACCURACY),
         ("points", "manners-dpo-0", "step 60", KL),
         ("points", "manners-dpo-1", "step 60", KL),
+        ("points", "manners-dpo-0", "base", WORDS),
         ("points", "manners-dpo-0", "step 60", WORDS),
         ("points", "manners-dpo-1", "step 60", WORDS),
         ("runs", "manners-dpo-0", "", "minutes"),
@@ -130,6 +134,7 @@ CLAIMS = {
         ("runs", "manners-dpo-lora", "", "GB"),
         ("points", "manners-dpo-hasty", "step 60", ACCURACY),
         ("points", "manners-dpo-hasty", "step 60", KL),
+        ("points", "manners-dpo-hasty", "step 60", WORDS),
     ],
     ("dpo", "real-judged-read"): [
         ("judged", "world-0", "sft", "preferred, %"),
@@ -143,12 +148,13 @@ CLAIMS = {
         ("points", "manners-dpo-0", "step 60", ACCURACY),
         ("points", "manners-orpo", "step 60", KL),
         ("points", "manners-dpo-0", "step 60", KL),
-        ("points", "manners-orpo", "step 60", OTHERS),
-        ("points", "manners-dpo-0", "step 60", OTHERS),
+        ("points", "manners-dpo-0", "base", WORDS),
         ("runs", "manners-orpo", "", "minutes"),
         ("runs", "manners-dpo-0", "", "minutes"),
+        ("runs", "manners-dpo-1", "", "minutes"),
         ("runs", "manners-orpo", "", "GB"),
         ("runs", "manners-dpo-0", "", "GB"),
+        ("runs", "manners-dpo-1", "", "GB"),
         ("points", "manners-orpo", "step 60", WORDS),
         ("points", "manners-dpo-0", "step 60", WORDS),
     ],
@@ -204,8 +210,10 @@ def test_english_rows_are_those_without_other_letters():
         assert question.isascii() == (language_of(question) == "en"), question
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-@pytest.mark.parametrize("lesson", ["dpo", "orpo"])
+@pytest.mark.parametrize(
+    ("lesson", "experiment"),
+    [*(("dpo", name) for name in EXPERIMENTS), ("orpo", "manners"), ("orpo", "hh-rlhf")],
+)
 def test_the_cells_train_each_experiment(lesson, experiment, tmp_path, monkeypatch, capsys):
     shutil.copytree(SAMPLES / "models" / "small", tmp_path / "SmolLM2-135M-Instruct")
     own = tmp_path / "data"
@@ -215,7 +223,15 @@ def test_the_cells_train_each_experiment(lesson, experiment, tmp_path, monkeypat
         shutil.copytree(SAMPLES / "preferences", own)
     shown, settings = [], EXPERIMENTS[experiment]["settings"] | {"max_steps": 2, "warmup_steps": 0}
     begin = [cell for cell in ("real-margins", "real-terms", "real-answers") if cell in sources(lesson)]
-    names = {"samples": SAMPLES, "real": REAL, "setup": cu.start("en"), "display": shown.append, "cu": cu, "json": json}
+    names = {
+        "samples": SAMPLES,
+        "real": REAL,
+        "setup": cu.start("en"),
+        "display": shown.append,
+        "cu": cu,
+        "json": json,
+        "pd": pd,
+    }
     names |= {"TrainingArguments": TrainingArguments, "load_dataset": load_dataset, "replace": replace}
     names |= {"both": ["manners-dpo-0", "manners-orpo"], "loss": cu.dpo_loss if lesson == "dpo" else cu.orpo_loss}
     for cell in begin:
@@ -231,6 +247,7 @@ def test_the_cells_train_each_experiment(lesson, experiment, tmp_path, monkeypat
     assert asked and all(prompt not in asked for prompt in names["real_pairs"]["prompt"])
     if experiment == "world":
         names["held_out"] = asked[:8]
+        assert len(names["told"]) > 1500
         assert {language_of(prompt[-1]["content"]) for prompt in asked} == {"en"}
     shown.clear()
     exec(sources(lesson)["real-run"], names)

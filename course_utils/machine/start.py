@@ -28,7 +28,7 @@ PLANS = (
     (SMALLEST := "HuggingFaceTB/SmolLM2-135M-Instruct", True, 1, 7),
 )
 #: The same for a CPU, as measured there (data_samples/real).
-CPU_PLANS = ((SMALLEST, False, 4, 9), (SMALLEST, False, 2, 7), (SMALLEST, True, 2, 5))
+CPU_PLANS = ((SMALLEST, False, 4, 10), (SMALLEST, False, 2, 7), (SMALLEST, True, 2, 5))
 #: Learning rate and steps for real models, to begin with: usual values of papers and model cards, not tuned here; and
 #: for SmolLM2-135M in a few steps on a CPU, as in the recorded runs (data_samples/real).
 REAL = {"sft": (2e-5, 60), "dpo": (5e-6, 125), "orpo": (8e-6, 125)}
