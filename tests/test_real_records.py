@@ -243,6 +243,7 @@ def test_the_cells_train_each_experiment(lesson, experiment, tmp_path, monkeypat
     names["record"] = lambda name: {experiment: plan} if name == "experiments" else recorded(name)
     data = sources(lesson)["real-data"].replace("experiment = None", f"experiment = {experiment!r}")
     exec(data.replace("HuggingFaceTB/SmolLM2-135M-Instruct", str(tmp_path / "SmolLM2-135M-Instruct")), names)
+    exec(sources(lesson).get("real-world", ""), names)
     asked = list(names["real_test"]["prompt"])
     assert asked and all(prompt not in asked for prompt in names["real_pairs"]["prompt"])
     if experiment == "world":
