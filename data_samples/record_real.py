@@ -11,7 +11,6 @@ made of all runs.
 
 import argparse
 import json
-import math
 import os
 import platform
 import resource
@@ -216,8 +215,7 @@ def write_tables(folder: Path = REAL) -> None:
 
 def interval_columns(name: str, values: list[float] | None) -> dict[str, str]:
     """A mean with its interval, in one column; empty where nothing was measured."""
-    mean, low, high = values or [math.nan] * 3
-    return {name: f"{mean:.1f} ({low:.1f} – {high:.1f})" if values else ""}
+    return {name: "{:.1f} ({:.1f} – {:.1f})".format(*values) if values else ""}
 
 
 def main() -> None:

@@ -66,9 +66,7 @@ def test_results_are_compared_and_training_is_followed_by_a_compared_cell(lang, 
     code = [cell for cell in cells(lang, name) if cell.cell_type == "code"]
     assert sum(bool(cell.outputs) and not ignored(cell) for cell in code) >= 12
     for i, cell in enumerate(code):
-        if "cu.train_" in cell.source and not cell.id.startswith(
-            ("ex-", "real-")
-        ):  # these train if the learner says so
+        if "cu.train_" in cell.source and not cell.id.startswith("ex-"):
             assert ignored(cell)
             assert any(later.outputs and not ignored(later) for later in code[i + 1 : i + 4]), cell.id
 
