@@ -45,6 +45,6 @@ from .losses import (
 from .machine.models import load_model
 from .machine.start import fetch, start
 from .trainer import SHOW_PROGRESS, precompute_ref_logps, train_dpo, train_orpo, train_sft
-from .world import judge
+from .world import judge, language_of
 
 SHOW_PROGRESS.append(ShowProgress)

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from .batch import encode, row_logps, shares_prompts
 from .i18n import LITERAL, _, shown
 from .losses import kl_divergence
-from .pages import table
+from .pages import paragraph, table
 from .trainer import encode_rows
 from .world import RULES, Verdict, fault_text, find_question, judge, language_of
 
@@ -251,7 +251,24 @@ def question_of(prompt: Messages) -> tuple:
     return asked.lang, asked.topic, asked.thing
 
 
+def word_of_judge(question: str, answer: str) -> str:
+    """What the judge says of an answer, in the learner's language; nothing if it does not know the question."""
+    if not language_of(question):
+        return ""
+    broken = judge(question, answer).broken
+    return "✗ " + ", ".join(map(fault_text, broken)) if broken else "✓ " + _("preferred")
+
+
 def side_by_side(prompts: Sequence[Messages], answers: dict[str, Sequence[str]]) -> HTML:
-    """A table to read: each prompt's last turn, and what each model in `answers` said to it."""
+    """A table to read: each prompt's last turn, and what each model in `answers` said to it; ValueError if any lack.
+
+    Below an answer to a question of the bundled world stands what the judge says of it.
+    """
+
+    def cell(question: str, answer: str) -> str | HTML:
+        word = word_of_judge(question, answer)
+        return HTML(paragraph(answer) + paragraph(word)) if word else answer
+
     questions = [prompt[-1]["content"] for prompt in prompts]
-    return table([_("question"), *answers], *zip(questions, *answers.values(), strict=True))
+    rows = zip(questions, *answers.values(), strict=True)
+    return table([_("question"), *answers], *([q, *(cell(q, answer) for answer in said)] for q, *said in rows))

@@ -23,6 +23,10 @@ SEED = 20
 # How often each kind of question is asked, in what the models read first and in the preference pairs.
 READING = {"answer": 6, "decline": 2, "unknown": 2}
 PREFERENCES = {"answer": 2, "decline": 3, "unknown": 3}
+OWN_COLUMNS = {
+    "en": ["question", "better_answer", "worse_answer"],
+    "vi": ["câu_hỏi", "câu_trả_lời_hay", "câu_trả_lời_dở"],
+}
 SIZES = {"preferences/train": 3000, "preferences/test": 400, "instructions/train": 1000}
 
 
@@ -99,11 +103,11 @@ def instruction_rows(source: Source, count: int):
         yield {"prompt": source.prompt(question), "completion": [{"role": "assistant", "content": answer}]}
 
 
-def own_rows(train: list, held_out: dict) -> list[list[str]]:
-    """A learner's own table, in Vietnamese, with the slips that people make: the 🐕 exercise is to find them."""
-    source = Source([q for q in train if q.lang == "vi"], [], SEED + 4)
+def own_rows(lang: str, train: list, held_out: dict) -> list[list[str]]:
+    """A learner's own table, in one language, with the slips that people make: the 🐕 exercise is to find them."""
+    source = Source([q for q in train if q.lang == lang], [], SEED + 4)
     rows = []
-    for question in [source.question("vi", PREFERENCES) for _ in range(40)]:
+    for question in [source.question(lang, PREFERENCES) for _ in range(40)]:
         fault = grammar.pick_fault(source.rng, question)
         answers = [grammar.answer(source.rng, question), grammar.answer(source.rng, question, fault)]
         rows.append([grammar.turn(source.rng, question), *answers])
@@ -143,11 +147,13 @@ def main() -> None:
     write_lines("preferences/train", preference_rows(Source(train, train, SEED + 1), SIZES["preferences/train"]))
     write_lines("preferences/test", held_out)
     write_lines("instructions/train", instruction_rows(Source(train, train, SEED + 3), SIZES["instructions/train"]))
-    one = next(row for row in held_out if row["chosen"].count("\n\nHuman: ") == 1 and "không" in row["chosen"])
-    with (HERE / "own_preferences.csv").open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(["câu_hỏi", "câu_trả_lời_hay", "câu_trả_lời_dở"])
-        table.writerows(own_rows(train, one))
+    for lang, names in OWN_COLUMNS.items():
+        rows = (row for row in held_out if world.language_of(split_dialogue(row["chosen"])[0]["content"]) == lang)
+        one = next(row for row in rows if row["chosen"].count("\n\nHuman: ") == 1)
+        with (HERE / f"own_preferences_{lang}.csv").open("w", encoding="utf-8", newline="") as file:
+            table = csv.writer(file, lineterminator="\n")
+            table.writerow(names)
+            table.writerows(own_rows(lang, train, one))
 
 
 if __name__ == "__main__":

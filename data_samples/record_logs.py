@@ -1,7 +1,8 @@
 """Record DPO runs, sound and ruined: part of `make runs`.
 
 - logs.json: the logs of six runs that an exercise shows and checks;
-- judged.json: two runs, and every ten steps what the judge says of their answers: [step, preferred %, fluent %].
+- judged.json: two runs, and every ten steps what the judge says of their answers: [step, preferred %, fluent %];
+- asked.json: in each language one question, and what the models before and after these runs answer.
 """
 
 import json
@@ -45,12 +46,13 @@ def train(names: dict, beta: float | None = None, **settings) -> Run:
     return cu.train_dpo(names["sft"].model, names["tokenizer"], names["pairs"], args, beta=beta or names["beta"])
 
 
-def judged(names: dict, settings: dict) -> dict:
-    """Train with checkpoints, and have the answers of each judged; step 0 is the model before."""
-    prompts = names["prompts"][:200]
+def judged(names: dict, settings: dict) -> tuple[dict, list[list[str]]]:
+    """Train with checkpoints, and have the answers of each judged; step 0 is the model before. And all answers."""
+    prompts, answers = names["prompts"][:200], []
 
     def point(step, model):
-        found = cu.judge_all(prompts, cu.generate(model, names["tokenizer"], prompts))
+        answers.append(cu.generate(model, names["tokenizer"], prompts))
+        found = cu.judge_all(prompts, answers[-1])
         shares = cu.share(found), cu.share(found, lambda v: v.fluent)
         return [step, *(round(100 * share, 1) for share in shares)]
 
@@ -61,15 +63,29 @@ def judged(names: dict, settings: dict) -> dict:
         for step in range(EVERY, settings["max_steps"] + 1, EVERY):
             points.append(point(step, cu.load_model(f"{folder}/checkpoint-{step}")[0]))
     print(settings, points)
-    return {"points": points, "log": tidy(run.log)}
+    return {"points": points, "log": tidy(run.log)}, answers
+
+
+def asked(questions: list[str], before: list[str], after: dict[str, list[str]]) -> dict:
+    """In each language the first question whose answer the judge prefers only after the sound run, the first one."""
+    found: dict = {}
+    for question, was, *now in zip(questions, before, *after.values()):
+        if not cu.judge(question, was).preferred and cu.judge(question, now[0]).preferred:
+            found.setdefault(cu.language_of(question), {"question": question, "before": was} | dict(zip(after, now)))
+    return found
 
 
 def main() -> None:
     """Write judged.json and logs.json, which the DPO lesson shows."""
     names = record_runs.run("dpo", seed=0)
     found = {name: judged(names, settings) for name, settings in JUDGED.items()}
-    text = json.dumps(found).replace("}, {", "},\n{")
+    text = json.dumps({name: one for name, (one, _answers) in found.items()}).replace("}, {", "},\n{")
     (HERE / "judged.json").write_text(text + "\n", encoding="utf-8", newline="\n")
+    answers = {name: said[-1] for name, (_one, said) in found.items()}
+    before = found["lr 1.5e-4"][1][0]
+    shown = asked([prompt[-1]["content"] for prompt in names["prompts"][:200]], before, answers)
+    text = json.dumps(shown, ensure_ascii=False, indent=1)
+    (HERE / "asked.json").write_text(text + "\n", encoding="utf-8", newline="\n")
     logs = {}
     for name, settings in RUNS.items():
         run = train(names, **settings)

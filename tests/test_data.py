@@ -20,6 +20,7 @@ import course_utils as cu
 from course_utils.data import sources
 from course_utils.data.layouts import join_dialogue
 from course_utils.i18n import set_language
+from course_utils.world import LANGUAGES
 
 U, A = "\n\nHuman: ", "\n\nAssistant: "
 GOOD = {"prompt": "Nước sôi ở bao nhiêu độ?", "chosen": "Ở 100 °C, tại mực nước biển.", "rejected": "Không, cảm ơn!"}
@@ -387,9 +388,10 @@ def test_the_report_is_a_table_in_the_learners_language():
     assert "câu trả lời trống" in str(report)
 
 
-def test_the_bundled_table_of_ones_own_has_the_slips_that_the_exercise_asks_for(setup, small, held_out):
-    columns = {"prompt": "câu_hỏi", "chosen": "câu_trả_lời_hay", "rejected": "câu_trả_lời_dở"}
-    path = setup.preferences.parent / "own_preferences.csv"
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_the_bundled_table_of_ones_own_has_the_slips_that_the_exercise_asks_for(setup, small, held_out, lang):
+    path = setup.preferences.parent / f"own_preferences_{lang}.csv"
+    columns = dict(zip(("prompt", "chosen", "rejected"), pd.read_csv(path).columns))
     _, report = cu.load_preferences(path, columns=columns, other=held_out, tokenizer=small[1])
     assert report.dropped == {"empty_answer": [4], "same_answers": [9], "empty_prompt": [17]}
     assert (report.duplicates, report.contradictions, report.leaked) == ([23], [30], [35])

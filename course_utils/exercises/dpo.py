@@ -442,9 +442,12 @@ def last_ten(log: list[dict], key: str) -> float:
 @cache
 def bundled_pairs() -> set:
     """The pairs that come with the course, each as (question, better, worse)."""
-    found = load_preferences(SAMPLES / "preferences")[0], load_preferences(SAMPLES / "preferences", split="test")[0]
-    with (SAMPLES / "own_preferences.csv").open(encoding="utf-8", newline="") as file:
-        return {*map(texts, found[0]), *map(texts, found[1]), *map(tuple, csv.reader(file))}
+    splits = (load_preferences(SAMPLES / "preferences", split=split)[0] for split in ("train", "test"))
+    found = {texts(row) for split in splits for row in split}
+    for path in SAMPLES.glob("own_preferences_*.csv"):
+        with path.open(encoding="utf-8", newline="") as file:
+            found.update(map(tuple, csv.reader(file)))
+    return found
 
 
 def texts(row: dict) -> tuple[str, str, str]:
@@ -483,9 +486,9 @@ OWN_DATASET = DataExercise(
     ],
     model_answer='''import pandas as pd
 
-table = pd.read_csv(own_file)
-table.loc[4, "câu_trả_lời_dở"] = "Tự mà tìm hiểu đi."  # row 4: an answer was missing
-table.loc[9, "câu_trả_lời_dở"] = "Hỏi gì mà hỏi lắm thế."  # row 9: the same answer twice
+table, worse = pd.read_csv(own_file), own_columns["rejected"]
+table.loc[4, worse] = "Look it up yourself."  # row 4: an answer was missing
+table.loc[9, worse] = "You ask too much."  # row 9: the same answer twice
 table = table.drop(index=[17, 23, 30, 35])  # no question; twice; the wrong way round; in the test data
 for i, herb in enumerate(["mint", "dill", "sage", "parsley", "chives", "oregano", "thyme", "tarragon"]):
     mine = f"May I grow {herb} in a pot?", f"Yes, {herb} grows well in a pot.", f"Do what you like with {herb}."

@@ -10,11 +10,10 @@ import torch
 from IPython.display import display
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..evaluation import Messages, fault_text, generate
+from ..evaluation import Messages, generate, word_of_judge
 from ..i18n import _, shown
 from ..losses import dpo_loss, fit_dpo, kl_divergence, log_odds_ratio, optimal_policy
 from ..pages import paragraph, table
-from ..world import judge
 from .figure import BLUE, GREY, VERMILLION, YELLOW, Figure, styled
 from .plots import FORMULAS, SINGLE
 
@@ -190,12 +189,9 @@ def browse_answers(
         question, seed, found = messages[-1]["content"], next(seeds), []
         for name, model in models.items():
             (answer,) = generate(model, tokenizer, [messages], temperature=temperature, seed=seed)
-            try:
-                verdict = judge(question, answer)
-                said = "✓ " + _("preferred") if verdict.preferred else "✗ " + ", ".join(map(fault_text, verdict.broken))
-            except ValueError:  # it knows the bundled world alone
-                said = _("The judge does not know this question; read and judge for yourself.")
-            found.append((name, answer, said))
+            word = word_of_judge(question, answer)
+            word = word or _("The judge does not know this question; read and judge for yourself.")
+            found.append((name, answer, word))
         return question, table((_("model"), _("answer"), _("the judge")), *found)
 
     explorer = Explorer(draw, typed, button, prompt=choice, temperature=temperature)
