@@ -106,7 +106,8 @@ def test_bundled_data_is_what_the_script_writes(tmp_path, monkeypatch):
     here = make_data.HERE
     monkeypatch.setattr(make_data, "HERE", tmp_path)
     make_data.main()
-    for name in [*(f"{name}.jsonl" for name in make_data.SIZES), *(f"own_preferences_{lang}.csv" for lang in world.LANGUAGES)]:
+    tables = [f"own_preferences_{lang}.csv" for lang in world.LANGUAGES]
+    for name in [*(f"{name}.jsonl" for name in make_data.SIZES), *tables]:
         assert filecmp.cmp(here / name, tmp_path / name, shallow=False), name
 
 
