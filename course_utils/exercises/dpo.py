@@ -446,7 +446,7 @@ def bundled_pairs() -> set:
     found = {texts(row) for split in splits for row in split}
     for path in SAMPLES.glob("own_preferences_*.csv"):
         with path.open(encoding="utf-8", newline="") as file:
-            found.update(map(tuple, csv.reader(file)))
+            found.update((question, better, worse) for question, better, worse in csv.reader(file))
     return found
 
 
