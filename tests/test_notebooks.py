@@ -55,6 +55,15 @@ def test_headings_formulas_code_and_links_are_the_same_in_both_languages(lang, n
 
 
 @pytest.mark.parametrize(("lang", "name"), ALL)
+def test_markdown_in_a_fold_begins_after_a_blank_line(lang, name):
+    """On the line of its summary all is HTML: stars, backticks and links would show as they are written."""
+    for cell in cells(lang, name):
+        if cell.cell_type == "markdown":
+            for line in re.findall(r"</summary>(.+)", cell.source):
+                assert not re.search(r"[*`]|\]\(", line), cell.id
+
+
+@pytest.mark.parametrize(("lang", "name"), ALL)
 def test_every_code_cell_was_run_in_order_without_error(lang, name):
     code = [cell for cell in cells(lang, name) if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
