@@ -67,7 +67,7 @@ def judged(names: dict, settings: dict) -> tuple[dict, list[list[str]]]:
 
 
 def asked(questions: list[str], before: list[str], after: dict[str, list[str]]) -> dict:
-    """In each language the first question whose answer the judge prefers only after the sound run, the first one."""
+    """In each language the first question at which the first run of `after` changed the judge's word for the better."""
     found: dict = {}
     for question, was, *now in zip(questions, before, *after.values()):
         if not cu.judge(question, was).preferred and cu.judge(question, now[0]).preferred:
@@ -76,7 +76,7 @@ def asked(questions: list[str], before: list[str], after: dict[str, list[str]]) 
 
 
 def main() -> None:
-    """Write judged.json and logs.json, which the DPO lesson shows."""
+    """Write judged.json, asked.json and logs.json, which the DPO lesson shows."""
     names = record_runs.run("dpo", seed=0)
     found = {name: judged(names, settings) for name, settings in JUDGED.items()}
     text = json.dumps({name: one for name, (one, _answers) in found.items()}).replace("}, {", "},\n{")
