@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,11 +68,13 @@ def jupyterlab(root: Path, home: Path) -> Iterator[str]:
 
 
 def address(server: subprocess.Popen, home: Path) -> str:
-    """Where JupyterLab listens, as soon as it does."""
+    """Where JupyterLab answers, as soon as it does: it writes its address before it listens there."""
     for _look in range(PATIENCE * 5):
         for file in home.glob("runtime/jpserver-*.json"):
-            with contextlib.suppress(ValueError):  # half written
-                return json.loads(file.read_text())["url"]
+            with contextlib.suppress(ValueError, OSError):  # half written, or not listening yet
+                url = json.loads(file.read_text())["url"]
+                urllib.request.urlopen(f"{url}api").close()
+                return url
         if server.poll() is not None:
             break
         time.sleep(0.2)
