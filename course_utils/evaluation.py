@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
 import pandas as pd
 import torch
@@ -142,14 +142,19 @@ def answer_logps(
     return row_logps(model, rows, tokenizer.pad_token_id or 0)[:, 0]
 
 
-def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """The mean of one value a question, and its 95% interval: `(mean, low, high)`, in their unit.
+def mean_interval(values: Sequence[float], groups: Sequence[Hashable] | None = None) -> tuple[float, float, float]:
+    """The mean of some values, and its 95% interval: `(mean, low, high)`, in their unit.
 
-    The bootstrap over questions (Efron 1979): means of as many questions, drawn again and again with replacement.
+    The bootstrap (Efron 1979): means of as many groups, drawn again and again with replacement, each with all of its
+    values. groups: one a value, such as the question that it belongs to; without, each value is a group of its own.
     """
     found = torch.as_tensor(values, dtype=torch.float64)
-    draws = torch.randint(len(found), (2000, len(found)), generator=torch.Generator().manual_seed(0))
-    low, high = found[draws].mean(dim=1).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    names: dict[Hashable, int] = {}
+    member = torch.tensor([names.setdefault(name, len(names)) for name in groups or range(len(found))])
+    sums, sizes = torch.zeros(2, len(names), dtype=torch.float64).index_add_(1, member, torch.stack([found, found**0]))
+    draws = torch.randint(len(names), (2000, len(names)), generator=torch.Generator().manual_seed(0))
+    means = sums[draws].sum(dim=1) / sizes[draws].sum(dim=1)
+    low, high = means.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return found.mean().item(), low, high
 
 
@@ -226,20 +231,15 @@ def win_rate(
     """How often our answer beats theirs to the same prompt: `(rate, low, high)`, each in 0..1.
 
     A preferred answer beats one with a fault, and a fluent one with a fault beats gibberish. A tie counts one half. low
-    and high bound the 95% interval of `mean_interval`, paired: each question gives one number. With `prompts`, whatever
-    asks the same question, in other words or of another seed, is averaged first; without, each answer counts as a
-    question of its own. Where all points are equal the interval has no width. ValueError for none.
+    and high bound the 95% interval of `mean_interval`, paired: both answers of a prompt are drawn together. With
+    `prompts`, whatever asks the same question, in other words or of another seed, is drawn together too; without, each
+    answer counts as a question of its own. Where all points are equal the interval has no width. ValueError for none.
     """
-    if len(ours) != len(theirs) or not ours:
+    if len(ours) != len(theirs) or not ours or len(prompts or ours) != len(ours):
         words = _("win_rate: got {ours} and {theirs} verdicts; expected as many of each, on the same prompts")
         raise ValueError(words.format(ours=len(ours), theirs=len(theirs)))
     points = [0.5 + 0.5 * ((a.grade > b.grade) - (a.grade < b.grade)) for a, b in zip(ours, theirs)]
-    if prompts is None:
-        return mean_interval(points)
-    found: dict = {}
-    for prompt, point in zip(prompts, points, strict=True):
-        found.setdefault(question_of(prompt), []).append(point)
-    return mean_interval([sum(each) / len(each) for each in found.values()])
+    return mean_interval(points, [*map(question_of, prompts)] if prompts else None)
 
 
 def question_of(prompt: Messages) -> tuple:

@@ -44,8 +44,10 @@ def test_prompts_that_ask_the_same_question_count_as_one(held_out):
     assert cu.win_rate(ours * 3, theirs * 3, prompts * 3) == pytest.approx(once)  # three seeds that agree
     _rate, low, high = cu.win_rate(ours * 3, theirs * 3)
     assert once[1] < low < high < once[2]
+    assert once[0] == cu.win_rate(ours, theirs)[0]  # the rate is of the answers, whatever they answer
     strange = [[{"role": "user", "content": text}] for text in ("Who wrote Faust?", "Who?", "Who?")]
-    assert cu.win_rate([GOOD, FAULTY, FAULTY], [FAULTY, GOOD, GOOD], strange)[0] == 0.5
+    rate, low, high = cu.win_rate([GOOD, FAULTY, FAULTY], [FAULTY, GOOD, GOOD], strange)
+    assert (rate, low, high) == (pytest.approx(1 / 3), 0, 1)  # two questions: with both the same, all or nothing
     with pytest.raises(ValueError):
         cu.win_rate(ours, theirs, prompts[1:])
 
