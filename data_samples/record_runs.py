@@ -4,10 +4,10 @@ Each run has a process of its own, so that its peak memory is its own. Writes, i
 unless said otherwise:
 
 - dpo_seeds.csv and orpo_seeds.csv: each model of a lesson's default run;
-- match.csv: SFT and then DPO against ORPO at equal compute. Compute is tokens read × parameters × 6 for forward and
-  backward, and × 2 more for the forward passes of DPO's reference (Kaplan et al. 2020, table 1), in 1e12 FLOPs;
-- match_wins.csv: how often ORPO's answer beats DPO's, with its 95% interval over distinct questions, by
-  seed and over all.
+- match.csv: SFT and then DPO against ORPO, at equal compute and with equal pairs, and against SFT on the chosen
+  answers of these pairs. Compute is tokens read × parameters × 6 for forward and backward, and × 2 more for the forward
+  passes of DPO's reference (Kaplan et al. 2020, table 1), in 1e12 FLOPs;
+- match_wins.csv: how often the answer of one side beats the other's, with its 95% interval over distinct questions.
 """
 
 import json
@@ -30,14 +30,22 @@ from course_utils.world import Verdict  # noqa: E402
 LESSONS = {name: HERE.parent / "notebooks" / "en" / f"{name}_finetuning_example.ipynb" for name in ("dpo", "orpo")}
 SEEDS = (0, 1, 2)
 STEPS = {"dpo": "max_steps=150", "orpo": "max_steps=100"}  # as the lessons have it
+EQUAL_PAIRS = 150  # steps of ORPO's that read as many pairs as DPO's
 FORWARD_AND_BACKWARD, FORWARD = 6, 2  # FLOPs for each token and parameter
+COMPUTE, PAIRS, CHOSEN, DPO = "ORPO, equal compute", "ORPO, equal pairs", "SFT on chosen, equal pairs", "SFT + DPO"
 
 
-def run(lesson: str, seed: int, steps: int | None = None) -> dict:
-    """Run a lesson's cells tagged `default-run` with another seed, or another number of steps; what they define."""
+def train_on_chosen(model, tokenizer, pairs, args, lam, loss, peft_config):
+    """In place of `cu.train_orpo`: SFT on the chosen answers alone."""
+    demonstrations = pairs.remove_columns("rejected").rename_column("chosen", "completion")
+    return cu.train_sft(model, tokenizer, demonstrations, args, peft_config)
+
+
+def run(lesson: str, seed: int, steps: int | None = None, train: str = "cu.train_orpo") -> dict:
+    """Run a lesson's cells tagged `default-run` with another seed, number of steps or training; what they define."""
     os.chdir(LESSONS[lesson].parent)
     names = {"cu": cu, "setup": cu.start("en"), "loss": {"dpo": cu.dpo_loss, "orpo": cu.orpo_loss}[lesson]}
-    names["display"] = lambda *shown: None
+    names |= {"display": lambda *shown: None, "train_on_chosen": train_on_chosen}
     cells = [
         cell.source
         for cell in nbformat.read(LESSONS[lesson], as_version=4).cells
@@ -51,7 +59,7 @@ def run(lesson: str, seed: int, steps: int | None = None) -> dict:
         if source.count(old) != 1:
             raise ValueError(f"{lesson}: expected {old!r} once in the cells tagged default-run")
         source = source.replace(old, new)
-    exec(source, names)
+    exec(source.replace("cu.train_orpo", train), names)
     return names
 
 
@@ -63,22 +71,26 @@ def scores(names: dict, seed: int) -> pd.DataFrame:
     return table
 
 
-def measure(lesson: str, seed: str, steps: str = "") -> None:
+def measure(lesson: str, seed: str, steps: str = "", train: str = "cu.train_orpo") -> None:
     """Run a lesson and print all that is recorded of it, as JSON."""
-    names = run(lesson, int(seed), int(steps) if steps else None)
+    names = run(lesson, int(seed), int(steps) if steps else None, train)
     parameters = names["base"].num_parameters()
     orpo = lesson == "orpo"
     read = {"orpo": names["orpo"].tokens} if orpo else {"sft": names["sft"].tokens, "dpo": names["dpo"].tokens}
     flops = FORWARD_AND_BACKWARD * sum(read.values()) + (0 if orpo else FORWARD * read["dpo"])
+    verdicts = names["verdicts"][lesson]
     found = {
         "scores": scores(names, int(seed)).to_csv(),
         "prompts": names["prompts"],
-        "verdicts": [verdict.broken for verdict in names["verdicts"][lesson]],
-        "compute": flops * parameters / 1e12,
-        "seconds": sum(names[stage].log[-1]["train_runtime"] for stage in read),
-        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "models": 1 if orpo else 2,
+        "verdicts": [verdict.broken for verdict in verdicts],
+        "preferred, %": round(100 * cu.share(verdicts), 1),
+        "fluent, %": round(100 * cu.share(verdicts, lambda v: v.fluent), 1),
+        "compute, 1e12 FLOPs": round(flops * parameters / 1e12, 2),
+        "training, s": round(sum(names[stage].log[-1]["train_runtime"] for stage in read)),
+        "peak memory, MB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "models in training": 1 if orpo else 2,
         "stages": len(read),
+        "steps": sum(names[stage].log[-1]["step"] for stage in read),
     }
     print(json.dumps(found))
 
@@ -90,45 +102,45 @@ def measured(*arguments) -> dict:
     return json.loads(lines[-1])
 
 
+def match(seed: int, dpo: dict, orpo: dict) -> dict[str, dict]:
+    """The sides of one seed, by name; `orpo` is a run of any length, from which the number of steps is reckoned."""
+    sides, compute = {DPO: dpo, COMPUTE: orpo}, "compute, 1e12 FLOPs"
+    while abs(dpo[compute] / sides[COMPUTE][compute] - 1) > 0.02:  # batches differ in length
+        steps = round(sides[COMPUTE]["steps"] * dpo[compute] / sides[COMPUTE][compute])
+        sides[COMPUTE] = measured("orpo", seed, steps)
+    sides[PAIRS] = measured("orpo", seed, EQUAL_PAIRS)
+    sides[CHOSEN] = measured("orpo", seed, EQUAL_PAIRS, "train_on_chosen")
+    return sides
+
+
+def win_rate(runs: list[dict], ours: str, theirs: str) -> tuple[float, ...]:
+    """How often one side's answer beats the other's, over the runs of `match`."""
+    one, other = (
+        [Verdict(tuple(broken)) for run in runs for broken in run[side]["verdicts"]] for side in (ours, theirs)
+    )
+    return cu.win_rate(one, other, [prompt for run in runs for prompt in run[ours]["prompts"]])
+
+
 def main() -> None:
-    """Write the tables of the seeds, and of the match at equal compute."""
-    tables, rows, wins, all_verdicts = {"dpo": [], "orpo": []}, [], {}, {"orpo": [], "dpo": []}
+    """Write the tables of the seeds, and of the match."""
+    tables: dict[str, list] = {"dpo": [], "orpo": []}
+    matches = []
     for seed in SEEDS:
         found = {lesson: measured(lesson, seed) for lesson in LESSONS}
         for lesson, one in found.items():
             tables[lesson].append(pd.read_csv(pd.io.common.StringIO(one["scores"]), index_col=["seed", "model"]))
             print(tables[lesson][-1])
-        steps = 100
-        while abs(found["dpo"]["compute"] / found["orpo"]["compute"] - 1) > 0.02:  # batches differ in length
-            steps = round(steps * found["dpo"]["compute"] / found["orpo"]["compute"])
-            found["orpo"] = measured("orpo", seed, steps)
-        verdicts = {lesson: [Verdict(tuple(broken)) for broken in one["verdicts"]] for lesson, one in found.items()}
-        for lesson, one in found.items():
-            all_verdicts[lesson] += verdicts[lesson]
-            rows.append(
-                {
-                    "seed": seed,
-                    "method": "SFT + DPO" if lesson == "dpo" else "ORPO",
-                    "preferred, %": round(100 * cu.share(verdicts[lesson]), 1),
-                    "fluent, %": round(100 * cu.share(verdicts[lesson], lambda v: v.fluent), 1),
-                    "compute, 1e12 FLOPs": round(one["compute"], 2),
-                    "training, s": round(one["seconds"]),
-                    "peak memory, MB": round(one["memory"]),
-                    "models in training": one["models"],
-                    "stages": one["stages"],
-                    "steps": steps if lesson == "orpo" else 190,
-                }
-            )
-        prompts = found["orpo"]["prompts"]
-        wins[f"seed {seed}"] = cu.win_rate(verdicts["orpo"], verdicts["dpo"], prompts)
-        print(pd.DataFrame(rows))
-    wins["all seeds"] = cu.win_rate(all_verdicts["orpo"], all_verdicts["dpo"], prompts * len(SEEDS))
+        matches.append(match(seed, **found))
     for lesson, parts in tables.items():
         pd.concat(parts).to_csv(HERE / f"{lesson}_seeds.csv")
-    pd.DataFrame(rows).set_index(["seed", "method"]).to_csv(HERE / "match.csv")
-    win_table = pd.DataFrame(wins, index=["rate", "low", "high"]).T.round(3)
-    win_table.rename_axis("comparison").to_csv(HERE / "match_wins.csv")
-    print(win_table)
+    rows = pd.DataFrame({(seed, side): one for seed, sides in enumerate(matches) for side, one in sides.items()}).T
+    rows.drop(columns=["scores", "prompts", "verdicts"]).rename_axis(["seed", "method"]).to_csv(HERE / "match.csv")
+    every = f"seeds {SEEDS[0]} to {SEEDS[-1]}"
+    asked = {(COMPUTE, DPO, f"seed {seed}"): [matches[seed]] for seed in SEEDS}
+    asked |= {(ours, DPO, every): matches for ours in (COMPUTE, PAIRS, CHOSEN)} | {(PAIRS, CHOSEN, every): matches}
+    wins = pd.DataFrame({key: win_rate(runs, *key[:2]) for key, runs in asked.items()}, index=["rate", "low", "high"]).T
+    wins.round(3).rename_axis(["ours", "theirs", "runs"]).to_csv(HERE / "match_wins.csv")
+    print(rows, wins, sep="\n")
 
 
 if __name__ == "__main__":

@@ -49,20 +49,26 @@ def test_the_recorded_runs_hold_for_every_seed(lesson):
     assert 35 <= table.xs("base", level="model")["preferred"].mean() <= 60
 
 
-def test_the_recorded_match_is_at_equal_compute():
+def test_the_recorded_match_is_at_equal_compute_and_with_equal_pairs():
     match = recorded("match", "seed", "method")
     assert list(match.index.levels[0]) == list(record_runs.SEEDS)
     compute = match["compute, 1e12 FLOPs"].unstack("method")
-    assert ((compute["ORPO"] / compute["SFT + DPO"] - 1).abs() < 0.03).all()
+    assert ((compute[record_runs.COMPUTE] / compute[record_runs.DPO] - 1).abs() < 0.03).all()
+    assert (match["steps"].unstack("method")[[record_runs.PAIRS, record_runs.CHOSEN]] == record_runs.EQUAL_PAIRS).all(
+        None
+    )
+    assert (compute[record_runs.CHOSEN] < compute[record_runs.PAIRS]).all()  # it does not read the rejected answers
 
 
 def test_the_recorded_win_rates_fit_the_scores_of_the_match():
     """Whoever wins more often does not have the lower score."""
     match = recorded("match", "seed", "method")["preferred, %"].unstack("method")
-    wins = recorded("match_wins", "comparison")
-    for seed in record_runs.SEEDS:
-        rate, low, high = wins.loc[f"seed {seed}"]
+    match.index = [f"seed {seed}" for seed in match.index]
+    match.loc["seeds 0 to 2"] = match.mean()
+    wins = recorded("match_wins", "ours", "theirs", "runs")
+    assert len(wins) >= 7 and {*wins.index.get_level_values("theirs")} == {record_runs.DPO, record_runs.CHOSEN}
+    for (ours, theirs, runs), (rate, low, high) in wins.iterrows():
         assert low <= rate <= high
-        gap = match.loc[seed, "ORPO"] - match.loc[seed, "SFT + DPO"]
-        assert abs(rate - 0.5 - gap / 200) < 0.02
-    assert wins["rate"]["all seeds"] == pytest.approx(wins["rate"][:-1].mean(), abs=0.002)
+        assert abs(rate - 0.5 - (match.loc[runs, ours] - match.loc[runs, theirs]) / 200) < 0.03
+    seeds = wins.xs(record_runs.COMPUTE).drop("seeds 0 to 2", level="runs")["rate"]
+    assert wins["rate"][record_runs.COMPUTE, record_runs.DPO, "seeds 0 to 2"] == pytest.approx(seeds.mean(), abs=0.002)
