@@ -55,7 +55,7 @@ class Figure(matplotlib.figure.Figure):
         canvas, buffer = FigureCanvasAgg(self), io.BytesIO()
         canvas.draw()
         image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-        image = image.quantize(32, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        image = image.quantize(16, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
         image.save(buffer, format="png", optimize=True)
         return buffer.getvalue()
 
