@@ -13,6 +13,7 @@ from .evaluation import (
     score_table,
     share,
     side_by_side,
+    translated,
     win_rate,
 )
 from .exercises import ex, progress

@@ -11,7 +11,7 @@ from IPython.display import HTML
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .batch import encode, row_logps, shares_prompts
-from .i18n import LITERAL, _, shown
+from .i18n import LITERAL, _, in_words, shown
 from .losses import kl_divergence
 from .pages import paragraph, table
 from .trainer import encode_rows
@@ -115,6 +115,15 @@ class Scores(pd.DataFrame):
         return self.to_html(border=0, classes=LITERAL)
 
 
+def translated(table: pd.DataFrame) -> pd.DataFrame:
+    """A table with the labels of its rows and columns in the learner's language, where the course knows them."""
+
+    def said(label: object) -> object:
+        return in_words(label) if isinstance(label, str) else label
+
+    return Scores(table.rename(index=said, columns=said).rename_axis(index=said, columns=said))
+
+
 def score_table(prompts: Sequence[Messages], verdicts: dict[str, Sequence[Verdict]]) -> pd.DataFrame:
     """Percentages, a column a model: preferred, fluent, by language, each broken rule. ValueError if verdicts lack."""
     langs = [language_of(prompt[-1]["content"]) for prompt in prompts]
@@ -129,7 +138,7 @@ def score_table(prompts: Sequence[Messages], verdicts: dict[str, Sequence[Verdic
     rows |= {f"{what}, {lang}": row(test, lang) for what, test in tests.items() for lang in known}
     rows |= {fault_text(r): row(lambda v, r=r: r in v.broken) for r in RULES if known or r == "fluent"}
     rows |= {_("not judged"): row(lambda v: not v.judged)} if None in langs else {}
-    names = [shown(name, 200) for name in verdicts]
+    names = [shown(in_words(name), 200) for name in verdicts]
     percentages = 100 * pd.DataFrame.from_dict(rows, orient="index", columns=names)
     return Scores(percentages.round(1).rename_axis(columns=_("share of answers, %")))
 
@@ -271,4 +280,6 @@ def side_by_side(prompts: Sequence[Messages], answers: dict[str, Sequence[str]])
 
     questions = [prompt[-1]["content"] for prompt in prompts]
     rows = zip(questions, *answers.values(), strict=True)
-    return table([_("question"), *answers], *([q, *(cell(q, answer) for answer in said)] for q, *said in rows))
+    return table(
+        [_("question"), *map(in_words, answers)], *([q, *(cell(q, answer) for answer in said)] for q, *said in rows)
+    )

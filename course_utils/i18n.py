@@ -55,6 +55,29 @@ def _(message: str) -> str:
     return translate(_language, message)
 
 
+#: Words of recorded tables, and names of models in the lessons, for `in_words`.
+LABELS: tuple[str, ...] = N_("accuracy"), N_("chosen longer"), N_("chosen not longer"), N_("words"), N_("nats")
+LABELS += N_("method"), N_("minutes"), N_("learning rate"), N_("pairs"), N_("model"), N_("run"), N_("runs"), N_("seed")
+LABELS += N_("seeds"), N_("both seeds"), N_("step"), N_("steps"), N_("ours"), N_("theirs"), N_("rate"), N_("low")
+LABELS += N_("high"), N_("compute"), N_("training"), N_("peak memory"), N_("models in training"), N_("stages")
+LABELS += N_("equal compute"), N_("equal pairs"), N_("SFT on chosen"), N_("log odds ratio"), N_("logp of rejected")
+LABELS += N_("preferred"), N_("fluent"), N_("before"), N_("after"), N_("start"), N_("hasty"), N_("ruined"), N_("mine")
+
+
+def in_words(label: str) -> str:
+    """A label of a table or a figure in the learner's language, part by part, where the course knows the part.
+
+    >>> set_language("vi"), in_words("preferred, en"), in_words("manners-dpo, step 30"), set_language("en")
+    (None, 'đạt yêu cầu, en', 'manners-dpo, bước 30', None)
+    """
+
+    def said(part: str) -> str:
+        word, *rest = part.partition(" ") if re.fullmatch(r"\S+ \d.*", part) else [part]
+        return "".join([_(word) if word in LABELS else word, *rest])
+
+    return ", ".join(map(said, label.split(", ")))
+
+
 def shown(text: object, most: int = 2000) -> str:
     """A text from anywhere, as it may be shown: the unseen as escapes, and after `most` signs its length instead."""
     whole = str(text)

@@ -3,6 +3,7 @@ import io
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
@@ -73,3 +74,39 @@ def test_errors_are_in_the_learners_language():
     found = {file.name: raised_in_plain_english(file.read_text("utf-8")) for file in PACKAGE.rglob("*.py")}
     assert {name: len(texts) for name, texts in found.items() if texts} == {"i18n.py": 1, "world.py": 1}
     assert raised_in_plain_english('raise ValueError(f"row {row}: no answer there")')
+
+
+#: What a table keeps in every language: names of code, of runs and methods, and units.
+NAMES = re.compile(
+    r"base|sft|dpo|orpo|(manners|world|hh-rlhf)-[-\w]+|SFT \+ DPO|ORPO|KL|seeds? .*|seed|en|vi|%|s|GB|MB|1e12 FLOPs"
+)
+
+
+@pytest.mark.parametrize(
+    ("table", "index"),
+    [
+        ("dpo_seeds", ["seed", "model"]),
+        ("orpo_seeds", ["seed", "model"]),
+        ("match", ["seed", "method"]),
+        ("match_wins", ["ours", "theirs", "runs"]),
+        ("real/runs", ["run"]),
+        ("real/points", ["run", "model"]),
+        ("real/judged", ["run", "model"]),
+    ],
+)
+def test_recorded_tables_speak_the_learners_language(table, index):
+    read = pd.read_csv(PACKAGE.parent / "data_samples" / f"{table}.csv", index_col=index)
+    set_language("vi")
+    shown = cu.translated(read)
+    labels = [
+        *shown.columns,
+        *shown.index.names,
+        *(label for level in shown.index.to_frame().values for label in level),
+    ]
+    parts = {part for label in labels if isinstance(label, str) for part in label.split(", ")}
+    was = [*read.columns, *read.index.names, *(label for level in read.index.to_frame().values for label in level)]
+    english = {part for label in was if isinstance(label, str) for part in label.split(", ")}
+    assert {part for part in parts & english if not NAMES.fullmatch(part)} == set()
+    assert shown.to_numpy().tolist() == read.to_numpy().tolist() or read.isna().any(axis=None)
+    set_language("en")
+    assert cu.translated(read).equals(read) and [*cu.translated(read).columns] == [*read.columns]

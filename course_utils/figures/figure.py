@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
-from ..i18n import shown
+from ..i18n import in_words, shown
 
 # Okabe and Ito's palette: colour-blind readers can tell these apart too.
 BLUE, VERMILLION, GREEN, YELLOW, GREY = "#0072B2", "#D55E00", "#009E73", "#F0E442", "#999999"
@@ -66,5 +66,5 @@ class Figure(matplotlib.figure.Figure):
 
 
 def name_of(thing: object) -> str:
-    """A name from anywhere, short enough for a picture."""
-    return shown(thing, 60)
+    """A name from anywhere, in the learner's language if the course knows it, and short enough for a picture."""
+    return shown(in_words(str(thing)), 60)
