@@ -126,7 +126,7 @@ CLAIMS: dict[tuple[str, str], dict[tuple[str, ...], tuple[str, ...]]] = {
         ("runs", "manners-dpo-lora", ""): ("GB",),
         ("points", "manners-dpo-hasty", "step 60"): (ACCURACY, KL, WORDS),
     },
-    ("dpo", "real-judged-read"): {
+    ("dpo", "real-answers-read"): {
         ("judged", "world-0", "sft"): ("preferred, %",),
         ("judged", "world-0", "step 50"): ("preferred, %", "fluent, %"),
         ("points", "world-0", "step 50"): (ACCURACY, KL),
@@ -204,7 +204,7 @@ def test_the_cells_train_each_experiment(lesson, experiment, tmp_path, capsys):
     else:
         shutil.copytree(SAMPLES / "preferences", own)
     shown, settings = [], EXPERIMENTS[experiment]["settings"] | {"max_steps": 2, "warmup_steps": 0}
-    begin = [cell for cell in ("real-margins", "real-terms", "real-answers") if cell in sources(lesson)]
+    begin = [cell for cell in ("real-terms", "real-answers") if cell in sources(lesson)]
     names = {
         "samples": SAMPLES,
         "real": REAL,
@@ -215,7 +215,8 @@ def test_the_cells_train_each_experiment(lesson, experiment, tmp_path, capsys):
         "pd": pd,
     }
     names |= {"TrainingArguments": TrainingArguments, "load_dataset": load_dataset, "replace": replace}
-    names |= {"both": ["manners-dpo-0", "manners-orpo"], "loss": cu.dpo_loss if lesson == "dpo" else cu.orpo_loss}
+    names |= {"loss": cu.dpo_loss if lesson == "dpo" else cu.orpo_loss, "sides": ("chosen", "rejected")}
+    names["both"] = ["manners-dpo-0", "manners-orpo"]
     for cell in begin:
         exec(sources(lesson)[cell], names)
     plan = EXPERIMENTS[experiment] | {"settings": settings, "source": str(own), "sft": settings | {"max_steps": 1}}
@@ -223,9 +224,7 @@ def test_the_cells_train_each_experiment(lesson, experiment, tmp_path, capsys):
         plan |= {"held_out": 12, "rows": 40 if plan["rows"] else None}
     recorded = names["record"]
     names["record"] = lambda name: {experiment: plan} if name == "experiments" else recorded(name)
-    data = sources(lesson)["real-data"].replace("experiment = None", f"experiment = {experiment!r}")
-    exec(data.replace("HuggingFaceTB/SmolLM2-135M-Instruct", str(tmp_path / "SmolLM2-135M-Instruct")), names)
-    exec(sources(lesson).get("real-world", ""), names)
+    exec(sources(lesson)["real-data"].replace("experiment = None", f"experiment = {experiment!r}"), names)
     asked = list(names["real_test"]["prompt"])
     assert asked and all(prompt not in asked for prompt in names["real_pairs"]["prompt"])
     if experiment == "world":
@@ -233,7 +232,8 @@ def test_the_cells_train_each_experiment(lesson, experiment, tmp_path, capsys):
         assert len(names["told"]) > 1500
         assert {language_of(prompt[-1]["content"]) for prompt in asked} == {"en"}
     shown.clear()
-    exec(sources(lesson)["real-run"], names)
+    train = sources(lesson)["real-run"]
+    exec(train.replace("HuggingFaceTB/SmolLM2-135M-Instruct", str(tmp_path / "SmolLM2-135M-Instruct")), names)
     said = capsys.readouterr().out
     assert "reward accuracy: " in said and "KL, nats: " in said
     assert len(shown) == (3 if experiment == "world" else 2)
