@@ -54,9 +54,8 @@ def test_the_recorded_match_is_at_equal_compute_and_with_equal_pairs():
     assert list(match.index.levels[0]) == list(record_runs.SEEDS)
     compute = match["compute, 1e12 FLOPs"].unstack("method")
     assert ((compute[record_runs.COMPUTE] / compute[record_runs.DPO] - 1).abs() < 0.03).all()
-    assert (match["steps"].unstack("method")[[record_runs.PAIRS, record_runs.CHOSEN]] == record_runs.EQUAL_PAIRS).all(
-        None
-    )
+    equal_pairs = match["steps"].unstack("method")[[record_runs.PAIRS, record_runs.CHOSEN]]
+    assert (equal_pairs == record_runs.EQUAL_PAIRS).all(axis=None)
     assert (compute[record_runs.CHOSEN] < compute[record_runs.PAIRS]).all()  # it does not read the rejected answers
 
 
