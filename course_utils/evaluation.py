@@ -159,8 +159,12 @@ def mean_interval(values: Sequence[float], groups: Sequence[Hashable] | None = N
     """
     found = torch.as_tensor(values, dtype=torch.float64)
     names: dict[Hashable, int] = {}
-    member = torch.tensor([names.setdefault(name, len(names)) for name in groups or range(len(found))])
-    sums, sizes = torch.zeros(2, len(names), dtype=torch.float64).index_add_(1, member, torch.stack([found, found**0]))
+    member = torch.tensor(
+        [names.setdefault(name, len(names)) for name in (range(len(found)) if groups is None else groups)]
+    )
+    sums, sizes = torch.zeros(2, len(names), dtype=torch.float64).index_add_(
+        1, member, torch.stack([found, torch.ones_like(found)])
+    )
     draws = torch.randint(len(names), (2000, len(names)), generator=torch.Generator().manual_seed(0))
     means = sums[draws].sum(dim=1) / sizes[draws].sum(dim=1)
     low, high = means.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
@@ -244,11 +248,11 @@ def win_rate(
     `prompts`, whatever asks the same question, in other words or of another seed, is drawn together too; without, each
     answer counts as a question of its own. Where all points are equal the interval has no width. ValueError for none.
     """
-    if len(ours) != len(theirs) or not ours or len(prompts or ours) != len(ours):
+    if len(ours) != len(theirs) or not ours or (prompts is not None and len(prompts) != len(ours)):
         words = _("win_rate: got {ours} and {theirs} verdicts; expected as many of each, on the same prompts")
         raise ValueError(words.format(ours=len(ours), theirs=len(theirs)))
     points = [0.5 + 0.5 * ((a.grade > b.grade) - (a.grade < b.grade)) for a, b in zip(ours, theirs)]
-    return mean_interval(points, [*map(question_of, prompts)] if prompts else None)
+    return mean_interval(points, None if prompts is None else [*map(question_of, prompts)])
 
 
 def question_of(prompt: Messages) -> tuple:

@@ -48,8 +48,9 @@ def test_prompts_that_ask_the_same_question_count_as_one(held_out):
     strange = [[{"role": "user", "content": text}] for text in ("Who wrote Faust?", "Who?", "Who?")]
     rate, low, high = cu.win_rate([GOOD, FAULTY, FAULTY], [FAULTY, GOOD, GOOD], strange)
     assert (rate, low, high) == (pytest.approx(1 / 3), 0, 1)  # two questions: with both the same, all or nothing
-    with pytest.raises(ValueError):
-        cu.win_rate(ours, theirs, prompts[1:])
+    for too_few in (prompts[1:], []):
+        with pytest.raises(ValueError, match="on the same prompts"):
+            cu.win_rate(ours, theirs, too_few)
 
 
 def test_unequal_numbers_of_verdicts_are_refused():
