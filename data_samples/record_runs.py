@@ -29,8 +29,7 @@ from course_utils.world import Verdict  # noqa: E402
 
 LESSONS = {name: HERE.parent / "notebooks" / "en" / f"{name}_finetuning_example.ipynb" for name in ("dpo", "orpo")}
 SEEDS = (0, 1, 2)
-STEPS = {"dpo": "max_steps=150", "orpo": "max_steps=100"}  # as the lessons have it
-EQUAL_PAIRS = 150  # steps of ORPO's that read as many pairs as DPO's
+STEPS = {"dpo": 150, "orpo": 100}  # as the lessons have it, of 8 pairs each
 FORWARD_AND_BACKWARD, FORWARD = 6, 2  # FLOPs for each token and parameter
 COMPUTE, PAIRS, CHOSEN, DPO = "ORPO, equal compute", "ORPO, equal pairs", "SFT on chosen, equal pairs", "SFT + DPO"
 
@@ -54,7 +53,7 @@ def run(lesson: str, seed: int, steps: int | None = None, train: str = "cu.train
     source = "\n".join(cells)
     for old, new in (
         ("seed = 0\n", f"seed = {seed}\n"),
-        (STEPS[lesson], f"max_steps={steps}" if steps else STEPS[lesson]),
+        (f"max_steps={STEPS[lesson]}", f"max_steps={steps or STEPS[lesson]}"),
     ):
         if source.count(old) != 1:
             raise ValueError(f"{lesson}: expected {old!r} once in the cells tagged default-run")
@@ -108,8 +107,8 @@ def match(seed: int, dpo: dict, orpo: dict) -> dict[str, dict]:
     while abs(dpo[compute] / sides[COMPUTE][compute] - 1) > 0.02:  # batches differ in length
         steps = round(sides[COMPUTE]["steps"] * dpo[compute] / sides[COMPUTE][compute])
         sides[COMPUTE] = measured("orpo", seed, steps)
-    sides[PAIRS] = measured("orpo", seed, EQUAL_PAIRS)
-    sides[CHOSEN] = measured("orpo", seed, EQUAL_PAIRS, "train_on_chosen")
+    sides[PAIRS] = measured("orpo", seed, STEPS["dpo"])
+    sides[CHOSEN] = measured("orpo", seed, STEPS["dpo"], "train_on_chosen")
     return sides
 
 
