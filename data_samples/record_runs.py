@@ -134,7 +134,7 @@ def main() -> None:
         pd.concat(parts).to_csv(HERE / f"{lesson}_seeds.csv")
     rows = pd.DataFrame({(seed, side): one for seed, sides in enumerate(matches) for side, one in sides.items()}).T
     rows.drop(columns=["scores", "prompts", "verdicts"]).rename_axis(["seed", "method"]).to_csv(HERE / "match.csv")
-    every = f"seeds {SEEDS[0]} to {SEEDS[-1]}"
+    every = f"seeds {SEEDS[0]}–{SEEDS[-1]}"
     asked = {(COMPUTE, DPO, f"seed {seed}"): [matches[seed]] for seed in SEEDS}
     asked |= {(ours, DPO, every): matches for ours in (COMPUTE, PAIRS, CHOSEN)} | {(PAIRS, CHOSEN, every): matches}
     wins = pd.DataFrame({key: win_rate(runs, *key[:2]) for key, runs in asked.items()}, index=["rate", "low", "high"]).T

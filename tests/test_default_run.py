@@ -63,11 +63,11 @@ def test_the_recorded_win_rates_fit_the_scores_of_the_match():
     """Whoever wins more often does not have the lower score."""
     match = recorded("match", "seed", "method")["preferred, %"].unstack("method")
     match.index = [f"seed {seed}" for seed in match.index]
-    match.loc["seeds 0 to 2"] = match.mean()
+    match.loc["seeds 0–2"] = match.mean()
     wins = recorded("match_wins", "ours", "theirs", "runs")
     assert len(wins) >= 7 and {*wins.index.get_level_values("theirs")} == {record_runs.DPO, record_runs.CHOSEN}
     for (ours, theirs, runs), (rate, low, high) in wins.iterrows():
         assert low <= rate <= high
         assert abs(rate - 0.5 - (match.loc[runs, ours] - match.loc[runs, theirs]) / 200) < 0.03
-    seeds = wins.xs(record_runs.COMPUTE).drop("seeds 0 to 2", level="runs")["rate"]
-    assert wins["rate"][record_runs.COMPUTE, record_runs.DPO, "seeds 0 to 2"] == pytest.approx(seeds.mean(), abs=0.002)
+    seeds = wins.xs(record_runs.COMPUTE).drop("seeds 0–2", level="runs")["rate"]
+    assert wins["rate"][record_runs.COMPUTE, record_runs.DPO, "seeds 0–2"] == pytest.approx(seeds.mean(), abs=0.002)
