@@ -1,6 +1,7 @@
 """For learners, after losses.py and batch.py: Hugging Face's `Trainer` for SFT, DPO, ORPO, or a loss of your own."""
 
 import copy
+import inspect
 import warnings
 from collections import defaultdict
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from .losses import dpo_loss, log_odds_ratio, orpo_loss
 
 SHOW_PROGRESS: list[Callable] = []  # each training makes its own of these callbacks, and calls their `close`
 REF_LOGPS = ("ref_chosen_logps", "ref_rejected_logps")  # TRL's names for what the reference says of a pair
+TOKENS = ("chosen_tokens", "rejected_tokens")  # what a loss may ask for besides: how long the answers are
 
 
 @dataclass
@@ -206,9 +208,9 @@ def train(
     return Run(clean.to(args.device).eval(), trainer.state.log_history, tokens, not interrupt.is_set(), data)
 
 
-def checked(loss: Callable, *arguments) -> torch.Tensor:
-    """`loss(*arguments)`, if that is one finite number a pair with a gradient; else one clear error."""
-    losses, expected = loss(*arguments), tuple(arguments[0].shape)
+def checked(loss: Callable, *arguments, **tokens) -> torch.Tensor:
+    """`loss(*arguments, **tokens)`, if that is one finite number a pair with a gradient; else one clear error."""
+    losses, expected = loss(*arguments, **tokens), tuple(arguments[0].shape)
     got = tuple(losses.shape) if isinstance(losses, torch.Tensor) else type(losses).__name__
     name = getattr(loss, "__name__", "loss")
     if got != expected:
@@ -278,16 +280,19 @@ def train_dpo(
     args: any `TrainingArguments`. Prompt and answer are cut at `tokenizer.model_max_length` tokens, or the `max_length`
         of a TRL config; rows whose prompt alone is as long are left out, with a warning.
     loss: called with `(policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps, beta)`, the
-        first four (pairs,), summed over tokens, in nats; returns (pairs,). `dpo_loss`, or your own.
+        first four (pairs,), summed over tokens, in nats; returns (pairs,). `dpo_loss`, or your own. If it also has
+        arguments named `chosen_tokens` and `rejected_tokens`, it is given the answers' numbers of tokens, (pairs,).
     peft_config: an adapter to train in place of all weights; the reference is then the model without it.
     The log has TRL's names. At the first step every margin is 0, so the loss is ln 2 with `dpo_loss`.
     """
     check_args(args, beta=beta)
     rows = encode_rows(tokenizer, pairs, ("chosen", "rejected"), args)
+    asked = [name in inspect.signature(loss).parameters for name in TOKENS]
 
-    def objective(logps, _counts, reference):
+    def objective(logps, counts, reference):
         ref = reference()
-        return checked(loss, *logps.T, *ref.T, beta), rewards(beta * (logps.detach() - ref), logps)
+        tokens = {name: number for name, number, wanted in zip(TOKENS, counts.T, asked) if wanted}
+        return checked(loss, *logps.T, *ref.T, beta, **tokens), rewards(beta * (logps.detach() - ref), logps)
 
     return train(model, tokenizer, pairs, rows, args, peft_config, objective)
 

@@ -70,6 +70,21 @@ def orpo(monkeypatch):
     return pytest.importorskip("trl.experimental.orpo", exc_type=ImportError)
 
 
+def test_a_loss_that_asks_for_lengths_gets_the_answers_tokens(small, few, make_args):
+    """End of turn included; and a loss that does not ask is not given them."""
+    model, tokenizer = small
+    row, seen = encode(tokenizer, few[0]["prompt"], few[0]["chosen"], few[0]["rejected"]), []
+
+    def loss(pc, pr, rc, rr, beta, rejected_tokens, chosen_tokens):
+        seen.append((chosen_tokens.tolist(), rejected_tokens.tolist()))
+        return cu.dpo_loss(pc, pr, rc, rr, beta)
+
+    one = few.select([0])
+    asked, plain = (cu.train_dpo(model, tokenizer, one, make_args(max_steps=1), loss=f) for f in (loss, cu.dpo_loss))
+    assert seen == [([len(row.answers[0])], [len(row.answers[1])])]
+    assert asked.log[0]["loss"] == plain.log[0]["loss"]
+
+
 def weights(model):
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
