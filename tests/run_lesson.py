@@ -1,7 +1,7 @@
-"""Run a lesson's cells with real names, shortened: `python tests/run_lesson.py vi dpo_finetuning_example.ipynb`.
+"""Run a lesson's cells with real names, shortened: `python tests/run_lesson.py vi dpo_finetuning_example.ipynb [CELL]`.
 
 What the lesson chooses without a GPU is overruled by `hub=True`; nothing else of it is changed but numbers of steps,
-rows and prompts. Ends with one JSON line: what the set-up was, and the first loss and margin.
+rows and prompts. Ends, after CELL if it is named, with one JSON line: what the set-up was, the first loss and margin.
 """
 
 import json
@@ -19,7 +19,7 @@ from test_solutions import code_cells  # noqa: E402
 from course_utils.machine import start  # noqa: E402
 
 
-def main(lang: str, name: str) -> None:
+def main(lang: str, name: str, last: str = "") -> None:
     start.CPU = 256, 4, 420
     start.SHORT |= {method: (rate, 3) for method, (rate, _steps) in start.SHORT.items()}
     shorter.shorten()
@@ -29,6 +29,8 @@ def main(lang: str, name: str) -> None:
         source = cell.source.replace(f'cu.start(lang="{lang}")', f'cu.start(lang="{lang}", hub=True)')
         exec(compile(source, f"{name}:{cell.id}", "exec"), names)
         print("ran", cell.id, flush=True)
+        if cell.id == last:
+            break
     setup, run = names["setup"], names.get("dpo") or names["orpo"]
     told = {"model": setup.instruct_model, "data": type(setup.preferences).__name__, "pairs": len(names["pairs"])}
     print(json.dumps(told | {"loss": run.log[0]["loss"], "margin": run.log[0]["rewards/margins"]}))
