@@ -19,6 +19,7 @@ from .evaluation import (
 from .exercises import ex, progress
 from .expect import expect
 from .figures.explorers import browse_answers, explore_dpo_loss, explore_kl, explore_orpo_loss
+from .figures.labs import plot_arms, plot_losses, plot_paths
 from .figures.live import ShowProgress
 from .figures.plots import (
     plot_accuracy,

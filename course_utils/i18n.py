@@ -61,6 +61,10 @@ LABELS += N_("method"), N_("minutes"), N_("learning rate"), N_("pairs"), N_("mod
 LABELS += N_("seeds"), N_("both seeds"), N_("step"), N_("steps"), N_("ours"), N_("theirs"), N_("rate"), N_("low")
 LABELS += N_("high"), N_("compute"), N_("training"), N_("peak memory"), N_("models in training"), N_("stages")
 LABELS += N_("equal compute"), N_("equal pairs"), N_("SFT on chosen"), N_("log odds ratio"), N_("logp of rejected")
+LABELS += N_("round"), N_("own"), N_("once"), N_("fixed"), N_("tied"), N_("length"), N_("similar")
+LABELS += N_("penalty"), N_("true labels"), N_("training loss"), N_("held-out loss"), N_("held-out accuracy")
+LABELS += N_("held-out margin / β"), N_("margin in training"), N_("wins"), N_("true wins"), N_("its own wins")
+LABELS += N_("similar wins"), N_("other language")
 LABELS += N_("preferred"), N_("fluent"), N_("before"), N_("after"), N_("start"), N_("hasty"), N_("ruined"), N_("mine")
 
 

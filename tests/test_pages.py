@@ -2,6 +2,7 @@
 
 from html.parser import HTMLParser
 
+import pandas as pd
 import pytest
 from matplotlib.text import Text
 from test_figures import EARNED, LENGTHS, LOG, SWEEP
@@ -66,6 +67,15 @@ def log_with(text):
     return [{**entry, text: 1.0} for entry in LOG]
 
 
+def recorded(index):
+    columns = [f"{what}, {part}" for what in ("preferred", "fluent") for part in ("%", "low", "high", "seed 0")]
+    return pd.DataFrame(50.0, index=index, columns=columns)
+
+
+def paths(text):
+    return pd.MultiIndex.from_arrays([pd.Index([text, text, "other", "other"], dtype=object), [0, 1, 0, 1]])
+
+
 #: A page with a text in every place that a text can get into, by the public function that makes it.
 PAGES = {
     "side_by_side": lambda t: cu.side_by_side([[{"role": "user", "content": t}]], {t: [t], "other": [t]}),
@@ -82,6 +92,9 @@ PAGES = {
     "plot_length_against_reward": lambda t: cu.plot_length_against_reward(LENGTHS, EARNED, unit=t),
     "plot_sweep": lambda t: cu.plot_sweep(SWEEP, name=t),
     "plot_win_rates": lambda t: cu.plot_win_rates({t: (0.5, 0.45, 0.55)}, t, t),
+    "plot_losses": lambda t: cu.plot_losses({t: (cu.dpo_loss, 0.3)}),
+    "plot_arms": lambda t: cu.plot_arms(recorded(pd.Index([t, "other"], dtype=object))),
+    "plot_paths": lambda t: cu.plot_paths(recorded(paths(t)), "fluent, low"),
     "plot_verdicts": lambda t: cu.plot_verdicts({t: [Verdict(), Verdict(("fluent",))]}),
 }
 #: These show numbers and words of the course alone.

@@ -1,11 +1,11 @@
 """Exercises that say why an answer is wrong: `cu.ex("dpo.loss").check(dpo_loss)`."""
 
 from ..i18n import _, shown
-from . import dpo, orpo
+from . import dpo, labs, orpo
 from .core import Exercise
 from .store import progress
 
-LESSONS: list[list[Exercise]] = [dpo.EXERCISES, orpo.EXERCISES]
+LESSONS: list[list[Exercise]] = [dpo.EXERCISES, orpo.EXERCISES, labs.EXERCISES]
 #: Every exercise by its name.
 EXERCISES: dict[str, Exercise] = {one.name: one for lesson in LESSONS for one in lesson}
 

@@ -28,6 +28,16 @@ LESSONS = (
         "orpo.versus_dpo": "lion",
         "orpo.change_one": "turtle",
     },
+    {
+        "labs.ipo": "dog",
+        "labs.robust": "dog",
+        "labs.own_loss": "lion",
+        "labs.rank_pair": "dog",
+        "labs.flip_labels": "dog",
+        "labs.shorter": "lion",
+        "labs.stop_at": "dog",
+        "labs.first_loss": "turtle",
+    },
 )
 #: The bit of each exercise in a code: 16 a lesson.
 BITS = {name: 1 << (16 * number + i) for number, lesson in enumerate(LESSONS) for i, name in enumerate(lesson)}
@@ -53,7 +63,7 @@ def encode(passed: set[str]) -> str:
 def decode(code: str) -> set[str] | None:
     """The exercises that a code says were passed; None for a code with a slip in it."""
     letters = code.strip().upper().replace("-", "")
-    if len(letters) > 12 or not set(letters) <= set(LETTERS):
+    if len(letters) > 14 or not set(letters) <= set(LETTERS):
         return None
     number = 0
     for letter in letters:

@@ -241,7 +241,8 @@ class FunctionExercise(Exercise):
 
     def explain(self, cases, results, wanted, found=()) -> CheckFailed:
         """Which mistake, or which two, give the first wrong result and most of the others; else in general words."""
-        if any(result is None for result in results):
+        silent = all if any(want is None for want in wanted) else any
+        if silent(result is None for result in results):
             return failed("no_return", N_("It returns nothing. Is there a `return`?"))
         wrong = [one for one in zip(cases, results, wanted) if not same(one[2], one[1])]
         wrong.sort(key=lambda one: not all_finite(one[1]))  # what is not a number tells least
