@@ -6,7 +6,7 @@ LANGS := $(notdir $(patsubst %/,%,$(wildcard translations/*/)))
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root) # as in a container; Jupyter asks to be told
 export TRANSFORMERS_VERBOSITY ?= error
 
-.PHONY: lab test notebooks translations samples runs real bench slug colab lock newest
+.PHONY: lab test notebooks translations samples runs labs real bench slug colab lock newest
 
 lab: .venv/lab
 	$(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks $(ROOT)
@@ -51,6 +51,10 @@ samples: .venv/dev
 runs: .venv/dev
 	$(BIN)/python data_samples/record_runs.py
 	$(BIN)/python data_samples/record_logs.py
+
+# Record what the labs show of three seeds (an hour on 2 cores).
+labs: .venv/dev
+	$(BIN)/python data_samples/record_labs.py
 
 # Record what the lessons show of a real model; about two hours, with the hub's model and data or those that WITH names:
 # make real WITH="--model FOLDER --manners FILE --hh FOLDER"
