@@ -14,7 +14,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from shorter import in_every_kernel
 from test_notebooks import ROOT
 from test_pages import PAGES
-from test_solutions import ALL
+from test_solutions import ALL as LESSONS
 
 HOW = "no {}: the lessons are not tested in a real browser; {}"
 pytest.importorskip("playwright", reason=HOW.format("Playwright", "pip install -r requirements.txt"))
@@ -41,6 +41,7 @@ from browser import (  # noqa: E402
 if not BROWSER:
     pytest.skip(HOW.format("Chromium", "apt-get install chromium"), allow_module_level=True)
 
+ALL = [*LESSONS, ("vi", "preference_labs.ipynb")]
 PICTURES = ROOT.parent / "runs" / "browser"
 THEMES = ["JupyterLab Light", "JupyterLab Dark"]
 TRACEBACK = ".jp-OutputArea-output:has-text('Traceback (most recent call last)')"
