@@ -70,7 +70,6 @@ def judged(model, seed: int, some: int = 200, for_kl: int = 60) -> dict:
     verdicts = cu.judge_all(asked, answers)
     return {
         "verdicts": verdicts,
-        "questions": [*map(question_of, asked)],
         "prompts": asked,
         "words": mean(len(answer.split()) for answer in answers),
         "answers": answers,
@@ -80,26 +79,25 @@ def judged(model, seed: int, some: int = 200, for_kl: int = 60) -> dict:
     }
 
 
-def percent(values: list[float], groups: list) -> tuple[float, ...]:
-    """The mean of some shares and its interval, in percent."""
-    return tuple(round(100 * one, 1) for one in cu.mean_interval(values, groups))
+def percent(what: str, interval: tuple[float, ...]) -> dict[str, float]:
+    """The columns of a share and its interval, in percent."""
+    return {f"{what}, {part}": round(100 * one, 1) for part, one in zip(("%", "low", "high"), interval)}
 
 
 def row(runs: list[dict], against: list[dict] | None) -> dict:
     """One arm over its seeds."""
-    groups = [question for run in runs for question in run["questions"]]
+    prompts = [prompt for run in runs for prompt in run["prompts"]]
     found: dict = {}
     for what in ("preferred", "fluent"):
         values = [float(getattr(verdict, what)) for run in runs for verdict in run["verdicts"]]
-        found |= dict(zip((f"{what}, %", f"{what}, low", f"{what}, high"), percent(values, groups)))
+        found |= percent(what, cu.mean_interval(values, [*map(question_of, prompts)]))
     for seed, run in zip(SEEDS, runs):
         found[f"preferred, seed {seed}"] = round(100 * cu.share(run["verdicts"]), 1)
     numbers = [name for name, value in runs[0].items() if isinstance(value, int | float)]
     found |= {name: round(mean(run[name] for run in runs), 2) for name in numbers}
     if against and against is not runs:
         sides = ([verdict for run in side for verdict in run["verdicts"]] for side in (runs, against))
-        wins = cu.win_rate(*sides, [prompt for run in runs for prompt in run["prompts"]])
-        found |= dict(zip(("wins, %", "wins, low", "wins, high"), (round(100 * one, 1) for one in wins)))
+        found |= percent("wins", cu.win_rate(*sides, prompts))
     return found
 
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import torch
-import torch.nn.functional as F
 from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
 from .. import world as cu  # in the solutions, as learners call it
 from ..i18n import N_
+from ..losses import dpo_loss
 from .core import AVERAGED, DataExercise, FunctionExercise, Mistake, is_stub, todo
-from .orpo import interval
+from .orpo import ENOUGH_JUDGED, compared
 from .runner import failed
 
 # ---------------------------------------------------------------- labs.ipo and labs.robust
@@ -71,10 +71,6 @@ def difference(pc, pr, rc, rr, chosen_tokens, rejected_tokens):
     return (pc - rc) / chosen_tokens - (pr - rr) / rejected_tokens
 
 
-def as_labelled(pc, pr, rc, rr, beta):
-    return -F.logsigmoid(beta * (pc - rc - pr + rr))
-
-
 NO_REFERENCE = N_("The reference is missing: you compare log-probabilities, not how far they have moved. A pair that the reference ranks well would count as learned before the first step.")  # fmt: skip
 TURNED = N_("Chosen and rejected have changed places: the model would learn to prefer what was rejected.")
 IPO = FunctionExercise(
@@ -114,18 +110,18 @@ ROBUST = FunctionExercise(
      N_("Weigh the first with 1 - flipped, and take flipped times the second away from it."),
      N_("((1 - flipped) × loss - flipped × turned loss) / (1 - 2 × flipped).")),
     [
-        Mistake("conservative", N_("You add the loss of the turned label: that is the conservative DPO (cDPO), which smooths labels. The robust one takes it away, and divides by 1 - 2 × flipped."), lambda pc, pr, rc, rr, b, e: (1 - e) * as_labelled(pc, pr, rc, rr, b) + e * as_labelled(pr, pc, rr, rc, b)),
-        Mistake("conservative_divided", N_("The loss of the turned label has a plus: you smooth the label where its share is to be taken out."), lambda pc, pr, rc, rr, b, e: ((1 - e) * as_labelled(pc, pr, rc, rr, b) + e * as_labelled(pr, pc, rr, rc, b)) / (1 - 2 * e)),
-        Mistake("not_divided", N_("The divisor 1 - 2 × flipped is missing. Without it the mean is only a part of the clean loss, smaller the more labels are wrong."), lambda pc, pr, rc, rr, b, e: (1 - e) * as_labelled(pc, pr, rc, rr, b) - e * as_labelled(pr, pc, rr, rc, b)),
-        Mistake("divided_by_one_share", N_("You divide by 1 - flipped. Put the mean over right and wrong labels in: what is left in front of the clean loss is 1 - 2 × flipped."), lambda pc, pr, rc, rr, b, e: ((1 - e) * as_labelled(pc, pr, rc, rr, b) - e * as_labelled(pr, pc, rr, rc, b)) / (1 - e)),
-        Mistake("weights_swapped", N_("The two weights have changed places: with few wrong labels the turned loss should hardly count."), lambda pc, pr, rc, rr, b, e: (e * as_labelled(pc, pr, rc, rr, b) - (1 - e) * as_labelled(pr, pc, rr, rc, b)) / (1 - 2 * e)),
-        Mistake("brackets", N_("Only the second term is divided. Set brackets around the numerator."), lambda pc, pr, rc, rr, b, e: (1 - e) * as_labelled(pc, pr, rc, rr, b) - e * as_labelled(pr, pc, rr, rc, b) / (1 - 2 * e)),
-        Mistake("divisor_brackets", N_("You divide by 1 and then take 2 × flipped away. Set brackets around the divisor."), lambda pc, pr, rc, rr, b, e: (1 - e) * as_labelled(pc, pr, rc, rr, b) - e * as_labelled(pr, pc, rr, rc, b) - 2 * e),
-        Mistake("multiplied", N_("You multiply by 1 - 2 × flipped. Divide."), lambda pc, pr, rc, rr, b, e: ((1 - e) * as_labelled(pc, pr, rc, rr, b) - e * as_labelled(pr, pc, rr, rc, b)) * (1 - 2 * e)),
-        Mistake("loss_turned", N_("You take the loss of the turned label as minus the loss. Turn the sign of the margin, inside the log-sigmoid."), lambda pc, pr, rc, rr, b, e: as_labelled(pc, pr, rc, rr, b) / (1 - 2 * e)),
-        Mistake("first_weight", N_("The first term lacks its weight, 1 - flipped."), lambda pc, pr, rc, rr, b, e: (as_labelled(pc, pr, rc, rr, b) - e * as_labelled(pr, pc, rr, rc, b)) / (1 - 2 * e)),
-        Mistake("second_missing", N_("The turned label is missing: flipped times its loss is to be taken away."), lambda pc, pr, rc, rr, b, e: (1 - e) * as_labelled(pc, pr, rc, rr, b) / (1 - 2 * e)),
-        Mistake("mixture", N_("You take the log of a mixture of two probabilities. The robust loss mixes losses."), lambda pc, pr, rc, rr, b, e: -torch.log((1 - e) * (-as_labelled(pc, pr, rc, rr, b)).exp() + e * (-as_labelled(pr, pc, rr, rc, b)).exp())),
+        Mistake("conservative", N_("You add the loss of the turned label: that is the conservative DPO (cDPO), which smooths labels. The robust one takes it away, and divides by 1 - 2 × flipped."), lambda pc, pr, rc, rr, b, e: (1 - e) * dpo_loss(pc, pr, rc, rr, b) + e * dpo_loss(pr, pc, rr, rc, b)),
+        Mistake("conservative_divided", N_("The loss of the turned label has a plus: you smooth the label where its share is to be taken out."), lambda pc, pr, rc, rr, b, e: ((1 - e) * dpo_loss(pc, pr, rc, rr, b) + e * dpo_loss(pr, pc, rr, rc, b)) / (1 - 2 * e)),
+        Mistake("not_divided", N_("The divisor 1 - 2 × flipped is missing. Without it the mean is only a part of the clean loss, smaller the more labels are wrong."), lambda pc, pr, rc, rr, b, e: (1 - e) * dpo_loss(pc, pr, rc, rr, b) - e * dpo_loss(pr, pc, rr, rc, b)),
+        Mistake("divided_by_one_share", N_("You divide by 1 - flipped. Put the mean over right and wrong labels in: what is left in front of the clean loss is 1 - 2 × flipped."), lambda pc, pr, rc, rr, b, e: ((1 - e) * dpo_loss(pc, pr, rc, rr, b) - e * dpo_loss(pr, pc, rr, rc, b)) / (1 - e)),
+        Mistake("weights_swapped", N_("The two weights have changed places: with few wrong labels the turned loss should hardly count."), lambda pc, pr, rc, rr, b, e: (e * dpo_loss(pc, pr, rc, rr, b) - (1 - e) * dpo_loss(pr, pc, rr, rc, b)) / (1 - 2 * e)),
+        Mistake("brackets", N_("Only the second term is divided. Set brackets around the numerator."), lambda pc, pr, rc, rr, b, e: (1 - e) * dpo_loss(pc, pr, rc, rr, b) - e * dpo_loss(pr, pc, rr, rc, b) / (1 - 2 * e)),
+        Mistake("divisor_brackets", N_("You divide by 1 and then take 2 × flipped away. Set brackets around the divisor."), lambda pc, pr, rc, rr, b, e: (1 - e) * dpo_loss(pc, pr, rc, rr, b) - e * dpo_loss(pr, pc, rr, rc, b) - 2 * e),
+        Mistake("multiplied", N_("You multiply by 1 - 2 × flipped. Divide."), lambda pc, pr, rc, rr, b, e: ((1 - e) * dpo_loss(pc, pr, rc, rr, b) - e * dpo_loss(pr, pc, rr, rc, b)) * (1 - 2 * e)),
+        Mistake("loss_turned", N_("You take the loss of the turned label as minus the loss. Turn the sign of the margin, inside the log-sigmoid."), lambda pc, pr, rc, rr, b, e: dpo_loss(pc, pr, rc, rr, b) / (1 - 2 * e)),
+        Mistake("first_weight", N_("The first term lacks its weight, 1 - flipped."), lambda pc, pr, rc, rr, b, e: (dpo_loss(pc, pr, rc, rr, b) - e * dpo_loss(pr, pc, rr, rc, b)) / (1 - 2 * e)),
+        Mistake("second_missing", N_("The turned label is missing: flipped times its loss is to be taken away."), lambda pc, pr, rc, rr, b, e: (1 - e) * dpo_loss(pc, pr, rc, rr, b) / (1 - 2 * e)),
+        Mistake("mixture", N_("You take the log of a mixture of two probabilities. The robust loss mixes losses."), lambda pc, pr, rc, rr, b, e: -torch.log((1 - e) * (-dpo_loss(pc, pr, rc, rr, b)).exp() + e * (-dpo_loss(pr, pc, rr, rc, b)).exp())),
         Mistake("fixed_share", N_("The share is fixed at 0.1 inside your function; it is an argument."), before=lambda *a: (*a[:5], 0.1)),
         Mistake("plain", N_("That is the plain DPO loss: the share of wrong labels does not enter, or both terms have the same margin and it cancels."), before=lambda *a: (*a[:5], 0.0)),
         Mistake("no_beta", N_("β is missing from the margin."), before=lambda pc, pr, rc, rr, b, e: (pc, pr, rc, rr, 1.0, e)),
@@ -143,12 +139,9 @@ ROBUST = FunctionExercise(
 def read_own(answer) -> SimpleNamespace:
     """Both sides' verdicts, and which conclusion the paired comparison over the questions allows."""
     ours, theirs = list(answer["ours"]), list(answer["theirs"])
-    points = [(1 + (a.grade > b.grade) - (a.grade < b.grade)) / 2 for a, b in zip(ours, theirs)]
-    rate, low, high = interval(points) if points else (0.5, 0.0, 1.0)
-    follows = "better" if low > 0.5 else "worse" if high < 0.5 else "undecided"
+    follows, words = compared([ours], [theirs], "better", "worse")
     judged = all(one.judged for one in (*ours, *theirs))
-    alike, count, said = len(ours) == len(theirs), len(points), answer["conclusion"]
-    words = dict(rate=f"{rate:.1%}", low=f"{low:.1%}", high=f"{high:.1%}", count=count)
+    alike, said = len(ours) == len(theirs), answer["conclusion"]
     same = [one.broken for one in ours] == [one.broken for one in theirs]
     return SimpleNamespace(alike=alike, judged=judged, said=said, follows=follows, same=same, **words)
 
@@ -156,8 +149,7 @@ def read_own(answer) -> SimpleNamespace:
 #: What a comparison that is won or lost must keep to.
 COMPARED = [
     Mistake("other_prompts", N_("The two sides have a different number of verdicts. Both must answer the same prompts."), holds=lambda a: a.alike),
-    Mistake("too_few", N_("Fewer than 100 prompts: the interval would be so wide that hardly any difference shows."), holds=lambda a: a.count >= 100),
-    Mistake("not_judged", N_("Some verdicts are not judged: the judge knows only prompts of the bundled world. Compare on those."), holds=lambda a: a.judged),
+    *ENOUGH_JUDGED,
     Mistake("same_run", N_("Every verdict of the two sides is the same. Are they two runs?"), holds=lambda a: not a.same),
     Mistake("no_conclusion", N_("The conclusion is one of three words: better, worse, undecided."), holds=lambda a: isinstance(a.said, str) and a.said in ("better", "worse", "undecided")),
     Mistake("interval_holds_half", N_("You say better or worse, but the interval of the paired comparison, {low} – {high}, contains one half: chance alone could explain what you saw."), holds=lambda a: a.said == a.follows or a.follows != "undecided"),

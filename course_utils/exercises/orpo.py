@@ -249,18 +249,29 @@ def by_seed(verdicts) -> list[list]:
     return [list(one) for one in found] if found and not hasattr(found[0], "grade") else [found]
 
 
+def compared(ours: list[list], theirs: list[list], win: str, loss: str) -> tuple[str, dict]:
+    """Which word the paired comparison over the questions allows, of `win`, `loss` and "undecided"; and words for it."""
+    signs = [[(a.grade > b.grade) - (a.grade < b.grade) for a, b in zip(*seed)] for seed in zip(ours, theirs)]
+    points = [(1 + sum(question) / len(question)) / 2 for question in zip(*signs)]
+    rate, low, high = interval(points) if points else (0.5, 0.0, 1.0)
+    follows = win if low > 0.5 else loss if high < 0.5 else "undecided"
+    return follows, dict(rate=f"{rate:.1%}", low=f"{low:.1%}", high=f"{high:.1%}", count=len(ours[0]))
+
+
+#: What holds of the verdicts of any comparison.
+ENOUGH_JUDGED = [
+    Mistake("too_few", N_("Fewer than 100 prompts: the interval would be so wide that hardly any difference shows."), holds=lambda a: a.count >= 100),
+    Mistake("not_judged", N_("Some verdicts are not judged: the judge knows only prompts of the bundled world. Compare on those."), holds=lambda a: a.judged),
+]  # fmt: skip
+
+
 def read_match(answer) -> SimpleNamespace:
     """Both sides' verdicts, their compute, and which conclusion the paired comparison over the questions allows."""
     ours, theirs = by_seed(answer["orpo"]), by_seed(answer["dpo"])
     compute = [answer["compute"][name] for name in ("orpo", "dpo")]
     said, judged = answer["conclusion"], all(one.judged for seed in (*ours, *theirs) for one in seed)
-    count, alike = len(ours[0]), [*map(len, ours)] == [*map(len, theirs)] == [len(ours[0])] * len(ours)
-    rate, low, high = 0.5, 0.0, 1.0
-    if alike and count:
-        signs = [[(a.grade > b.grade) - (a.grade < b.grade) for a, b in zip(*seed)] for seed in zip(ours, theirs)]
-        rate, low, high = interval([(1 + sum(question) / len(question)) / 2 for question in zip(*signs)])
-    follows = "orpo" if low > 0.5 else "dpo" if high < 0.5 else "undecided"
-    words = dict(rate=f"{rate:.1%}", low=f"{low:.1%}", high=f"{high:.1%}", count=count)
+    alike = [*map(len, ours)] == [*map(len, theirs)] == [len(ours[0])] * len(ours)
+    follows, words = compared(ours, theirs, "orpo", "dpo")
     return SimpleNamespace(alike=alike, compute=compute, said=said, judged=judged, follows=follows, **words)
 
 
@@ -273,8 +284,7 @@ VERSUS_DPO = DataExercise(
     [
         Mistake("not_four", N_("Give a dict with the verdicts under “orpo” and “dpo”, their “compute” (a dict with the same two names) and your “conclusion”.")),
         Mistake("other_prompts", N_("The two sides have a different number of verdicts. Both must answer the same prompts."), holds=lambda a: a.alike),
-        Mistake("too_few", N_("Fewer than 100 prompts: the interval would be so wide that hardly any difference shows."), holds=lambda a: a.count >= 100),
-        Mistake("not_judged", N_("Some verdicts are not judged: the judge knows only prompts of the bundled world. Compare on those."), holds=lambda a: a.judged),
+        *ENOUGH_JUDGED,
         Mistake("no_compute", N_("The compute of each side is a number above 0, in one unit: 6 a token for what is trained, 2 more for DPO's reference."), holds=lambda a: all(real(value, 0) and value > 0 for value in a.compute)),
         Mistake("unequal_compute", N_("The two sides did not have the same compute (within 10%). Have you counted SFT, and the reference's forward passes? Then choose the number of steps."), holds=lambda a: max(a.compute) <= 1.1 * min(a.compute)),
         Mistake("no_conclusion", N_("The conclusion is one of three words: orpo, dpo, undecided."), holds=lambda a: isinstance(a.said, str) and a.said in ("orpo", "dpo", "undecided")),

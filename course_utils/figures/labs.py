@@ -51,6 +51,12 @@ def plot_losses(family: Mapping[str, tuple[Callable, float]], tokens: int = 20, 
     return figure.with_legend()
 
 
+def with_bars(table: pd.DataFrame, what: str) -> tuple[pd.Series, np.ndarray]:
+    """A share of each row, and how far its interval reaches below and above it: (2, rows)."""
+    mean = table[f"{what}, %"]
+    return mean, np.abs(table[[f"{what}, low", f"{what}, high"]].to_numpy().T - mean.to_numpy())
+
+
 @styled
 def plot_arms(table: pd.DataFrame, what: str = "preferred") -> Figure:
     """A share of each arm of a recorded lab, in percent, with its 95% interval and, smaller, each of its seeds.
@@ -59,8 +65,7 @@ def plot_arms(table: pd.DataFrame, what: str = "preferred") -> Figure:
     """
     figure = Figure(7, 0.9 + 0.3 * len(table))
     axes, places = figure.subplots(), np.arange(len(table))
-    mean = table[f"{what}, %"]
-    bars = np.abs(table[[f"{what}, low", f"{what}, high"]].to_numpy().T - mean.to_numpy())
+    mean, bars = with_bars(table, what)
     seeds = [column for column in table if column.startswith(f"{what}, seed")]
     for i, column in enumerate(seeds):
         label = None if i else _("single seeds")
@@ -91,8 +96,7 @@ def plot_paths(table: pd.DataFrame, x: str, what: str = "preferred") -> Figure:
     span = 0 if is_wide else np.ptp(table[x])
     axes.set_xscale("log" if is_wide else "linear")
     for i, ((arm, path), style) in enumerate(zip(table.groupby(level=0, sort=False), STYLES)):
-        mean = path[f"{what}, %"]
-        bars = np.abs(path[[f"{what}, low", f"{what}, high"]].to_numpy().T - mean.to_numpy())
+        mean, bars = with_bars(path, what)
         axes.errorbar(
             path[x] + 0.006 * span * i,
             mean,
