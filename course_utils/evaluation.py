@@ -116,7 +116,14 @@ class Scores(pd.DataFrame):
 
 
 def translated(table: pd.DataFrame) -> pd.DataFrame:
-    """A table with the labels of its rows and columns in the learner's language, where the course knows them."""
+    """A table with the labels of its rows and columns in the learner's language, where the course knows them.
+
+    A share with the ends of its interval in columns beside it ("wins, %", "wins, low", "wins, high") becomes one column.
+    """
+    table = table.copy()
+    for what in [name.removesuffix(", low") for name in map(str, table.columns) if name.endswith(", low")]:
+        ends = zip(table[f"{what}, %"], table.pop(f"{what}, low"), table.pop(f"{what}, high"))
+        table[f"{what}, %"] = ["–" if math.isnan(one[0]) else "{:.1f} ({:.1f} – {:.1f})".format(*one) for one in ends]
 
     def said(label: object) -> object:
         return in_words(label) if isinstance(label, str) else label

@@ -3,7 +3,7 @@
 import operator
 from collections.abc import Sequence
 
-from .i18n import shown
+from .i18n import in_words, shown
 
 RELATIONS = {">": operator.gt, "≥": operator.ge, "<": operator.lt, "≤": operator.le}
 
@@ -11,7 +11,8 @@ RELATIONS = {">": operator.gt, "≥": operator.ge, "<": operator.lt, "≤": oper
 class expect:  # called like a function, and shows itself
     """Compare numbers: `cu.expect(("fluent", 0.99, "≥", 0.97), ...)`, a line each, ✓ or ✗. It is true if all hold.
 
-    A row is a name, a number, one of > ≥ < ≤, and the number asked for; more relations may follow.
+    A row is a name, a number, one of > ≥ < ≤, and the number asked for; more relations may follow. A name is shown in
+    the learner's language, as `in_words` has it.
 
     >>> expect(("fluent", 0.993, "≥", 0.97), ("preferred", 0.5, ">", 0.6, "<", 0.8))
     ✓ fluent: 0.993 (≥ 0.97)
@@ -24,7 +25,7 @@ class expect:  # called like a function, and shows itself
             pairs = list(zip(asked[::2], asked[1::2]))
             sign = "✓" if all(RELATIONS[relation](found, bound) for relation, bound in pairs) else "✗"
             bounds = ", ".join(f"{relation} {bound:.3g}" for relation, bound in pairs)
-            self.lines.append(f"{sign} {shown(name, 60)}: {found:.3g} ({bounds})")
+            self.lines.append(f"{sign} {shown(in_words(name), 60)}: {found:.3g} ({bounds})")
 
     def __bool__(self) -> bool:
         return all(line.startswith("✓") for line in self.lines)

@@ -55,7 +55,7 @@ def _(message: str) -> str:
     return translate(_language, message)
 
 
-#: Words of recorded tables, and names of models in the lessons, for `in_words`.
+#: Words of recorded tables, of what the lessons check, and names of models in them, for `in_words`.
 LABELS: tuple[str, ...] = N_("accuracy"), N_("chosen longer"), N_("chosen not longer"), N_("words"), N_("nats")
 LABELS += N_("method"), N_("minutes"), N_("learning rate"), N_("pairs"), N_("model"), N_("run"), N_("runs"), N_("seed")
 LABELS += N_("seeds"), N_("both seeds"), N_("step"), N_("steps"), N_("ours"), N_("theirs"), N_("rate"), N_("low")
@@ -66,6 +66,16 @@ LABELS += N_("penalty"), N_("true labels"), N_("training loss"), N_("held-out lo
 LABELS += N_("held-out margin / β"), N_("margin in training"), N_("wins"), N_("true wins"), N_("its own wins")
 LABELS += N_("similar wins"), N_("other language")
 LABELS += N_("preferred"), N_("fluent"), N_("before"), N_("after"), N_("start"), N_("hasty"), N_("ruined"), N_("mine")
+LABELS += N_("margin"), N_("margin / β"), N_("first loss"), N_("first margin"), N_("win rate")
+LABELS += N_("loss of the pair above"), N_("largest difference"), N_("largest difference by hand")
+LABELS += N_("largest difference from TRL"), N_("rise of chosen"), N_("rise of rejected"), N_("log odds"), N_("error")
+LABELS += N_("at first"), N_("at the end"), N_("growth"), N_("λ × odds-ratio term"), N_("rise of the log odds ratio")
+LABELS += N_("change of the NLL"), N_("smallest step"), N_("at 1 / 2β a token"), N_("no wrong label")
+LABELS += N_("β times the tokens"), N_("after - before"), N_("share of prompts that give a pair")
+LABELS += N_("four in ten labels wrong"), N_("margin of the last ten steps"), N_("longer - shorter answers")
+LABELS += N_("stopped by the judge - by the margin"), N_("adapter"), N_("merged"), N_("copy"), N_("adapter off")
+LABELS += N_("loss - ln 2"), N_("new adapter"), N_("change of a log-probability"), N_("same answers among 20")
+LABELS += N_("to the end"), N_("share of pairs of similar lengths")
 
 
 def in_words(label: str) -> str:
