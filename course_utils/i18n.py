@@ -71,25 +71,25 @@ LABELS += N_("loss of the pair above"), N_("largest difference"), N_("largest di
 LABELS += N_("largest difference from TRL"), N_("rise of chosen"), N_("rise of rejected"), N_("log odds"), N_("error")
 LABELS += N_("at first"), N_("at the end"), N_("growth"), N_("λ × odds-ratio term"), N_("rise of the log odds ratio")
 LABELS += N_("change of the NLL"), N_("smallest step"), N_("at 1 / 2β a token"), N_("no wrong label")
-LABELS += N_("β times the tokens"), N_("after - before"), N_("share of prompts that give a pair")
-LABELS += N_("four in ten labels wrong"), N_("margin of the last ten steps"), N_("longer - shorter answers")
-LABELS += N_("stopped by the judge - by the margin"), N_("adapter"), N_("merged"), N_("copy"), N_("adapter off")
-LABELS += N_("loss - ln 2"), N_("new adapter"), N_("change of a log-probability"), N_("same answers among 20")
+LABELS += N_("β times the tokens"), N_("share of prompts that give a pair")
+LABELS += N_("four in ten labels wrong"), N_("margin of the last ten steps"), N_("longer"), N_("shorter answers")
+LABELS += N_("stopped by the judge"), N_("by the margin"), N_("adapter"), N_("merged"), N_("copy"), N_("adapter off")
+LABELS += N_("loss"), N_("new adapter"), N_("change of a log-probability"), N_("same answers among 20")
 LABELS += N_("to the end"), N_("share of pairs of similar lengths")
 
 
 def in_words(label: str) -> str:
     """A label of a table or a figure in the learner's language, part by part, where the course knows the part.
 
-    >>> set_language("vi"), in_words("preferred, en"), in_words("manners-dpo, step 30"), set_language("en")
-    (None, 'đạt yêu cầu, en', 'manners-dpo, bước 30', None)
+    >>> set_language("vi"), in_words("manners-dpo, step 30"), in_words("preferred, after - before"), set_language("en")
+    (None, 'manners-dpo, bước 30', 'đạt yêu cầu, sau - trước', None)
     """
 
     def said(part: str) -> str:
         word, *rest = part.partition(" ") if re.fullmatch(r"\S+ \d.*", part) else [part]
         return "".join([_(word) if word in LABELS else word, *rest])
 
-    return ", ".join(map(said, label.split(", ")))
+    return "".join(map(said, re.split("(, | - )", label)))
 
 
 def shown(text: object, most: int = 2000) -> str:
