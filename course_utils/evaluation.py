@@ -118,7 +118,7 @@ class Scores(pd.DataFrame):
 def translated(table: pd.DataFrame) -> pd.DataFrame:
     """A table with the labels of its rows and columns in the learner's language, where the course knows them.
 
-    A share with the ends of its interval in columns beside it ("wins, %", "wins, low", "wins, high") becomes one column.
+    A share with the ends of its interval in columns beside it ("wins, %", "wins, low", "wins, high") becomes one.
     """
     table = table.copy()
     for what in [name.removesuffix(", low") for name in map(str, table.columns) if name.endswith(", low")]:

@@ -81,8 +81,8 @@ LABELS += N_("to the end"), N_("share of pairs of similar lengths")
 def in_words(label: str) -> str:
     """A label of a table or a figure in the learner's language, part by part, where the course knows the part.
 
-    >>> set_language("vi"), in_words("manners-dpo, step 30"), in_words("preferred, after - before"), set_language("en")
-    (None, 'manners-dpo, bước 30', 'đạt yêu cầu, sau - trước', None)
+    >>> set_language("vi"), in_words("manners-dpo, step 30"), in_words("words, after - start"), set_language("en")
+    (None, 'manners-dpo, bước 30', 'số từ, sau huấn luyện - lúc đầu', None)
     """
 
     def said(part: str) -> str:

@@ -264,7 +264,7 @@ def test_a_real_model_is_trained_in_bf16_on_a_cpu_that_has_it_and_the_bundled_on
 
 def test_an_adapter_takes_larger_steps():
     full, adapter = (cu.start(hub=True, lora=lora).dpo["learning_rate"] for lora in (False, True))
-    assert adapter == 2 * full
+    assert adapter == pytest.approx(10 * full)
 
 
 def test_the_pages_choices_can_be_made():
@@ -284,7 +284,7 @@ def test_memory_that_this_kernel_has_taken_itself_counts_as_free(gpu):
 def test_an_own_folder_is_no_bundled_model_wherever_it_lies(hub, tmp_path):
     shutil.copytree(BUNDLED["small"], tmp_path / "mine")
     for name in (str(tmp_path / "mine"), os.path.relpath(BUNDLED["small"])):
-        setup = cu.start(device="cpu", instruct_model=name, base_model=name)
+        setup = cu.start(device="cpu", instruct_model=name, base_model=name, lora=False)
         assert not setup.is_bundled and setup.dpo["learning_rate"] < 1e-4
         assert cu.fetch(setup) == setup and hub.asked == []
 

@@ -137,7 +137,7 @@ ROBUST = FunctionExercise(
 
 
 def read_own(answer) -> SimpleNamespace:
-    """Both sides' verdicts, and which conclusion the paired comparison over the questions allows."""
+    """Both sides' verdicts, and which conclusion the paired comparison over the prompts allows."""
     ours, theirs = list(answer["ours"]), list(answer["theirs"])
     follows, words = compared([ours], [theirs], "better", "worse")
     judged = all(one.judged for one in (*ours, *theirs))

@@ -181,7 +181,7 @@ def preferred(verdicts) -> list[float]:
 
 
 def interval(paired: Sequence[float]) -> tuple[float, float, float]:
-    """The mean of what the questions gave, one number each, and the ends of its 95% interval; all of a single one's."""
+    """The mean of what the prompts gave, one number each, and the ends of its 95% interval; all of a single one's."""
     numbers = torch.tensor(paired, dtype=torch.double)
     mean = numbers.mean().item()
     half = 1.96 * numbers.std().item() / len(numbers) ** 0.5 if len(numbers) > 1 else math.inf
@@ -194,17 +194,21 @@ def clearly_below(ours: list[float], theirs: list[float]) -> bool:
 
 
 def read_weights(answer) -> SimpleNamespace:
-    """The runs by λ, the choice, and for every other prompt what was preferred and fluent; the rest is for the report."""
+    """The runs by λ, the choice, and of the first half of the prompts what was preferred and fluent.
+
+    The second half is for the report. (Not every other prompt: the bundled ones are in two languages by turns.)
+    """
     runs, choice = answer
     if not runs and choice is None:
         raise todo()
     verdicts = {lam: list(run["verdicts"]) for lam, run in runs.items()}
-    wins = {lam: preferred(found[::2]) for lam, found in verdicts.items()}
-    fluent = {lam: [float(one.fluent) for one in found[::2]] for lam, found in verdicts.items()}
+    halves = {lam: (found[: len(found) // 2], found[len(found) // 2 :]) for lam, found in verdicts.items()}
+    wins = {lam: preferred(first) for lam, (first, _second) in halves.items()}
+    fluent = {lam: [float(one.fluent) for one in first] for lam, (first, _second) in halves.items()}
     good = max(fluent.values(), key=sum)
     sound = [lam for lam in runs if not clearly_below(fluent[lam], good)]
     best, nll = max(sound, key=lambda lam: sum(wins[lam])), {lam: run["nll"] for lam, run in runs.items()}
-    rest = verdicts[choice][1::2] if choice in verdicts else []
+    rest = halves[choice][1] if choice in halves else []
     rate = f"{sum(preferred(rest)) / max(1, len(rest)):.0%}"
     names = dict(verdicts=verdicts, choice=choice, wins=wins, sound=sound, best=best, nll=nll)
     return SimpleNamespace(**names, rate=rate, count=len(runs))
@@ -233,11 +237,11 @@ for weight in (0.0, 0.1, 0.3, 1.0, 3.0):
     run = cu.train_orpo(base, tokenizer, some_pairs, short_args, lam=weight)
     found = cu.judge_all(some, cu.generate(run.model, tokenizer, some, seed=seed))
     my_runs[weight] = {"verdicts": found, "nll": ends(run, "nll_loss")[1]}
-my_choice = max(my_runs, key=lambda weight: cu.share(my_runs[weight]["verdicts"][::2]))
+my_choice = max(my_runs, key=lambda weight: cu.share(my_runs[weight]["verdicts"][: len(some) // 2]))
 my_answer = my_runs, my_choice
 ''',
     read=read_weights,
-    done=N_("{count} values of λ. On every other prompt your choice is as good as the best; on the prompts between them, which had no part in the choice, {rate} of its answers are preferred."),
+    done=N_("{count} values of λ. On the first half of the prompts your choice is as good as the best; on the second half, which had no part in the choice, {rate} of its answers are preferred."),
 )  # fmt: skip
 
 # ---------------------------------------------------------------- orpo.versus_dpo
@@ -250,9 +254,9 @@ def by_seed(verdicts) -> list[list]:
 
 
 def compared(ours: list[list], theirs: list[list], win: str, loss: str) -> tuple[str, dict]:
-    """Which word the paired comparison over the questions allows, of `win`, `loss` and "undecided"; and words for it."""
+    """Which word the paired comparison over the prompts allows, of `win`, `loss` and "undecided"; and words for it."""
     signs = [[(a.grade > b.grade) - (a.grade < b.grade) for a, b in zip(*seed)] for seed in zip(ours, theirs)]
-    points = [(1 + sum(question) / len(question)) / 2 for question in zip(*signs)]
+    points = [(1 + sum(seeds) / len(seeds)) / 2 for seeds in zip(*signs)]
     rate, low, high = interval(points) if points else (0.5, 0.0, 1.0)
     follows = win if low > 0.5 else loss if high < 0.5 else "undecided"
     return follows, dict(rate=f"{rate:.1%}", low=f"{low:.1%}", high=f"{high:.1%}", count=len(ours[0]))
@@ -266,7 +270,7 @@ ENOUGH_JUDGED = [
 
 
 def read_match(answer) -> SimpleNamespace:
-    """Both sides' verdicts, their compute, and which conclusion the paired comparison over the questions allows."""
+    """Both sides' verdicts, their compute, and which conclusion the paired comparison over the prompts allows."""
     ours, theirs = by_seed(answer["orpo"]), by_seed(answer["dpo"])
     compute = [answer["compute"][name] for name in ("orpo", "dpo")]
     said, judged = answer["conclusion"], all(one.judged for seed in (*ours, *theirs) for one in seed)
@@ -280,7 +284,7 @@ VERSUS_DPO = DataExercise(
     N_("The same compute and the same prompts for both; and a winner only where the interval leaves one half out."),
     (N_("Count the compute of both sides first: 6 a token for what is trained, 2 more for DPO's reference."),
      N_("Choose ORPO's number of steps so that both sums agree, then judge both on the same prompts."),
-     N_("A point for each question: 1, one half or 0. When does the interval of their mean leave one half out? Only then is there a winner.")),
+     N_("A point for each prompt: 1, one half or 0. When does the interval of their mean leave one half out? Only then is there a winner.")),
     [
         Mistake("not_four", N_("Give a dict with the verdicts under “orpo” and “dpo”, their “compute” (a dict with the same two names) and your “conclusion”.")),
         Mistake("other_prompts", N_("The two sides have a different number of verdicts. Both must answer the same prompts."), holds=lambda a: a.alike),
@@ -313,7 +317,7 @@ low, high = points.mean() - room, points.mean() + room
 my_answer["conclusion"] = "orpo" if low > 0.5 else "dpo" if high < 0.5 else "undecided"
 ''',
     read=read_match,
-    done=N_("Equal compute, {count} questions, win rate {rate} ({low} – {high}, paired over the questions): the conclusion follows."),
+    done=N_("Equal compute, {count} prompts, win rate {rate} ({low} – {high}, paired over the prompts): the conclusion follows."),
 )  # fmt: skip
 
 CHANGE_ONE = change_one(

@@ -169,7 +169,7 @@ def start(
         fit = {"per_device_train_batch_size": pairs, "gradient_accumulation_steps": max(1, step // pairs)}
         chosen |= {"fit": fit, "max_length": tokens, "memory": None if batch_size or max_length else planned}
         for method, (rate, steps) in (REAL if device == "cuda" else SHORT).items():
-            rate, steps = 2 * rate if lora else rate, min(steps, max_steps or steps)  # an adapter takes larger steps
+            rate, steps = 10 * rate if lora else rate, min(steps, max_steps or steps)  # an adapter takes larger steps
             chosen[method] = fit | {"learning_rate": rate, "max_steps": steps, "warmup_steps": steps // 10}
     instruct = instruct_model or (models or real or ["small"])[0]
     base = base_model or instruct.removesuffix("-Instruct")
