@@ -1023,6 +1023,14 @@ def test_loss_weights(answer, diagnosis):
     assert check("orpo.loss_weights", answer) == ("fail" if diagnosis else "pass", diagnosis)
 
 
+def test_a_weight_is_chosen_on_the_first_half_of_the_prompts_and_reported_on_the_second():
+    runs, choice = weights()
+    for run in runs.values():
+        run["verdicts"][100:] = [GIBBERISH] * 100
+    done = cu.ex("orpo.loss_weights").check((runs, choice))
+    assert done.outcome == "pass" and " 0% of its answers" in done.text
+
+
 def test_runs_without_verdicts_are_told_of_and_nothing_else_is_said():
     runs = {lam: {"verdicts": [], "nll": 0.3} for lam in (0.0, 0.1, 1.0, 3.0, 10.0)}
     with warnings.catch_warnings(action="error"):
