@@ -112,7 +112,7 @@ class Scores(pd.DataFrame):
     """A table in whose names MathJax finds no formulas."""
 
     def _repr_html_(self) -> str:
-        return self.to_html(border=0, classes=LITERAL)
+        return self.to_html(border=0, classes=LITERAL, na_rep="–")
 
 
 def translated(table: pd.DataFrame) -> pd.DataFrame:

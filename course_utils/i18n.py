@@ -76,6 +76,11 @@ LABELS += N_("four in ten labels wrong"), N_("margin of the last ten steps"), N_
 LABELS += N_("stopped by the judge"), N_("by the margin"), N_("adapter"), N_("merged"), N_("copy"), N_("adapter off")
 LABELS += N_("loss"), N_("new adapter"), N_("change of a log-probability"), N_("same answers among 20")
 LABELS += N_("to the end"), N_("share of pairs of similar lengths")
+LABELS += N_("log-probability"), N_("tokens"), N_("nats a token"), N_("reward of chosen"), N_("reward of rejected")
+LABELS += N_("by hand"), N_("weight"), N_("reward"), N_("padded"), N_("log-ratio of chosen")
+LABELS += N_("log-ratio of rejected"), N_("mean"), N_("reward accuracy"), N_("odds of chosen"), N_("odds of rejected")
+LABELS += N_("odds ratio"), N_("odds-ratio term"), N_("as written"), N_("P of chosen"), N_("P of rejected")
+LABELS += N_("chosen up"), N_("rejected down"), N_("both terms")
 
 
 def in_words(label: str) -> str:

@@ -196,7 +196,7 @@ def test_english_rows_are_those_without_other_letters():
     ("lesson", "experiment"),
     [*(("dpo", name) for name in EXPERIMENTS), ("orpo", "manners"), ("orpo", "hh-rlhf")],
 )
-def test_the_cells_train_each_experiment(lesson, experiment, tmp_path, capsys):
+def test_the_cells_train_each_experiment(lesson, experiment, tmp_path):
     shutil.copytree(SAMPLES / "models" / "small", tmp_path / "SmolLM2-135M-Instruct")
     own = tmp_path / "data"
     if experiment == "manners":
@@ -234,8 +234,7 @@ def test_the_cells_train_each_experiment(lesson, experiment, tmp_path, capsys):
     shown.clear()
     train = sources(lesson)["real-run"]
     exec(train.replace("HuggingFaceTB/SmolLM2-135M-Instruct", str(tmp_path / "SmolLM2-135M-Instruct")), names)
-    said = capsys.readouterr().out
-    assert "reward accuracy: " in said and "KL, nats: " in said
-    assert len(shown) == (3 if experiment == "world" else 2)
+    assert len(shown) == (4 if experiment == "world" else 3)
+    assert [*shown[1].index] == ["reward accuracy", "KL, nats"] and [*shown[1]] == ["mean", "low", "high"]
     assert len([entry for entry in names["real_run"].log if "loss" in entry]) == 2
     assert torch.isfinite(torch.tensor(names["found"]["KL, nats"])).all()
