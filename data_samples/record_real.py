@@ -61,7 +61,7 @@ ASKED, JUDGED = 30, 100  # held-out prompts that are answered for KL and length,
 
 def memory() -> float:
     """The most memory that this process has taken so far, in GB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
 def pairs_of(experiment: str, source: str) -> tuple:

@@ -65,12 +65,14 @@ def test_every_record_says_what_it_was_made_of(runs):
     for name, run in runs.items():
         plan = EXPERIMENTS[run["experiment"]]
         assert "de-quantized" in run["weights"] and "cores" in run["machine"], name
-        assert run["pairs"]["held out"] == (plan["held_out"] or run["pairs"]["held out"]) >= 190, name
+        assert (plan["held_out"] or 1000) >= run["pairs"]["held out"] >= 190, name  # less those that leave no room
         same = {key: value for key, value in run["settings"].items() if key in plan["settings"]}
         changed = {key for key, value in same.items() if value != plan["settings"][key]}
         assert changed <= {"learning_rate"}, name
         for answers in run["answers"].values():
             assert len(answers) == 12 and all(answers.values()), name
+        for point in run["points"].values():
+            assert point["words"][2] <= 80, name  # in answers of at most 80 tokens
 
 
 def test_manners_take_five_minutes_and_seven_gigabytes(runs):
@@ -78,6 +80,19 @@ def test_manners_take_five_minutes_and_seven_gigabytes(runs):
         run = runs[name]
         assert run["seconds"] <= 300 and run["memory"] <= 7, name
         assert last(run)["accuracy"][0] >= 0.8, name
+
+
+def test_hh_rlhf_takes_twenty_minutes_and_is_above_chance_over_both_seeds(runs):
+    both = [runs[f"hh-rlhf-dpo-{seed}"] for seed in (0, 1)]
+    for run in both:
+        assert run["seconds"] <= 1200 and run["settings"]["max_steps"] == 100 and run["pairs"]["held out"] >= 300
+    assert both[1]["memory"] <= 8  # the first was recorded before freed memory was given back after each batch
+    (row,) = (row for row in table("points") if row["run"] == "hh-rlhf-dpo, both seeds")
+    _accuracy, low, _high = map(float, re.findall(NUMBER, row["accuracy, %"]))
+    assert low > 50
+    for run in both:  # what it has learned is in good part to prefer the shorter answer
+        assert last(run)["accuracy, chosen longer"][2] < 0.5 < last(run)["accuracy, chosen not longer"][1]
+    assert last(both[0])["words"][0] < both[0]["points"]["base"]["words"][0]
 
 
 def test_the_judge_accepts_the_real_model_after_sft_and_nothing_of_it_before(runs):
@@ -92,12 +107,15 @@ def test_a_hasty_run_is_the_most_accurate_and_ruined(runs):
     manners = [last(run)["accuracy"][0] for run in runs.values() if run["experiment"] == "manners"]
     assert hasty["accuracy"][0] == max(manners) and hasty["kl"][1] > 5 * sound["kl"][2]
 
+    hasty_answers = runs["manners-dpo-hasty"]["answers"]["step 60"]
+
     def repeated(run):  # runs of three words that were there before
         said = [text.split() for text in run["answers"][[*run["answers"]][-1]].values()]
         found = [[*zip(words, words[1:], words[2:])] for words in said]
         return 1 - sum(len({*one}) for one in found) / sum(map(len, found))
 
     assert repeated(runs["manners-dpo-hasty"]) > 0.5 > 0.3 > repeated(runs["manners-dpo-0"])
+    assert all(answer.startswith("I'd be happy to help") for answer in hasty_answers.values())
 
 
 def test_orpo_raises_both_answers_where_dpo_pushes_the_rejected_down(runs):
@@ -125,6 +143,13 @@ CLAIMS: dict[tuple[str, str], dict[tuple[str, ...], tuple[str, ...]]] = {
         ("points", "manners-dpo-lora", "step 60"): (ACCURACY, KL),
         ("runs", "manners-dpo-lora", ""): ("GB",),
         ("points", "manners-dpo-hasty", "step 60"): (ACCURACY, KL, WORDS),
+        ("points", "hh-rlhf-dpo-0", "base"): (WORDS,),
+        ("points", "hh-rlhf-dpo-0", "step 50"): (ACCURACY,),
+        ("points", "hh-rlhf-dpo-0", "step 100"): (ACCURACY, OTHERS, LONGER, KL, WORDS),
+        ("points", "hh-rlhf-dpo-1", "step 100"): (ACCURACY,),
+        ("points", "hh-rlhf-dpo, both seeds", "step 100"): (ACCURACY,),
+        ("runs", "hh-rlhf-dpo-0", ""): ("minutes", "GB"),
+        ("runs", "hh-rlhf-dpo-1", ""): ("minutes", "GB"),
     },
     ("dpo", "real-answers-read"): {
         ("judged", "world-0", "sft"): ("preferred, %",),

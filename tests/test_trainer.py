@@ -5,6 +5,7 @@ import math
 import os
 import random
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -12,6 +13,7 @@ from contextlib import suppress
 from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import torch
 import torch.nn.functional as F
@@ -25,7 +27,7 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 import course_utils as cu
 from course_utils.batch import encode
 from course_utils.interrupt import Guard, checkpoint_of, first_interrupt
-from course_utils.trainer import REF_LOGPS, PairTrainer, encode_rows
+from course_utils.trainer import REF_LOGPS, PairTrainer, Trim, encode_rows
 
 LORA = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
 NAMES = [f"{kind}/{name}" for kind in ("rewards", "logps") for name in ("chosen", "rejected")]
@@ -752,3 +754,13 @@ def test_a_checkpoint_that_was_cut_off_is_not_gone_on_from(make_args, tmp_path):
             (tmp_path / f"checkpoint-{step}" / "trainer_state.json").touch()  # written last
     assert checkpoint_of(args) == str(tmp_path / "checkpoint-10")
     assert checkpoint_of(make_args(output_dir=str(tmp_path))) is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the heap that keeps freed memory is glibc's")
+def test_freed_memory_is_given_back_after_each_batch(make_args):
+    for _ in range(3):  # glibc keeps blocks of a size that it has seen freed before
+        kept = [torch.ones(2**18) for _ in range(400)][::8]  # of 400 MB an eighth, with holes between
+    taken = psutil.Process().memory_info().rss
+    for happened in (Trim().on_substep_end, Trim().on_step_end):
+        happened(make_args(), TrainerState(), None)
+    assert taken - psutil.Process().memory_info().rss > 100e6 and len(kept) == 50
