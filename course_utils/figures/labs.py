@@ -20,7 +20,7 @@ STYLES: list[dict] = [
 
 
 @styled
-def plot_losses(family: Mapping[str, tuple[Callable, float]], tokens: int = 20, reach: float = 12.0) -> Figure:
+def plot_losses(family: Mapping[str, tuple[Callable, float]], tokens: int = 40, reach: float = 12.0) -> Figure:
     """Each loss of a pair, and how hard it pulls the two answers apart, over the difference of their log-ratios.
 
     family: by name a loss, called as `train_dpo` calls it, and its β. Half of the difference is on either answer, each
@@ -40,7 +40,7 @@ def plot_losses(family: Mapping[str, tuple[Callable, float]], tokens: int = 20, 
             pulls.append(-torch.autograd.grad(value, half)[0].item() / 2)
         left.plot(differences, values, label=name_of(name), **style)
         right.plot(differences, pulls, label=name_of(name), **style)
-        if pulls[-1] > 0.05 * max(pulls):
+        if pulls[-1] > 0.03 * max(pulls):
             pulling.append(name_of(name))
     words = _("log-ratio of chosen less that of rejected, nats")
     left.set(title=_("what a pair costs"), xlabel=words, ylabel=_("loss"))
