@@ -156,7 +156,7 @@ def length(arm: str, seed: int) -> dict:
     """Labels of a judge that likes length, or (`true labels`) those of the data; twice the learning rate.
 
     Against the model at the start: `true wins, %` by the judge of the world, `its own wins, %` by the one that likes
-    length, `similar wins, %` by the judge of the world where both answers have similar lengths, of `similar` prompts.
+    length, `similar wins, %` by the judge of the world where both answers have similar lengths, of `similar prompts`.
     `other language, %` of the answers are not in the language of their question.
     """
     longer, data = lab()["longer"], lab()["shuffled"][seed]
@@ -182,7 +182,7 @@ def length(arm: str, seed: int) -> dict:
     wins = {"its own": biased, "true": true, "similar": similar}
     found |= {f"{name} wins, %": 100 * mean(points) for name, points in wins.items()}
     other_language = mean("language" in verdict.broken for verdict in found["verdicts"])
-    return found | {"similar": len(similar), "other language, %": 100 * other_language}
+    return found | {"similar prompts": len(similar), "other language, %": 100 * other_language}
 
 
 def too_far(arm: str, seed: int) -> list[dict]:
@@ -223,11 +223,11 @@ def main(*chosen: str) -> None:
             if isinstance(found[rows[0]][0], dict):
                 table = pd.DataFrame({arm: row(runs, against and found[against]) for arm, runs in found.items()}).T
             else:
-                each = {
-                    (arm, point): row(list(runs), against and [run[point] for run in found[against]])
-                    for arm, points in found.items()
-                    for point, runs in enumerate(zip(*points))
-                }
+                each = {}
+                for arm, points in found.items():
+                    for point, runs in enumerate(zip(*points)):
+                        others = [run[point] for run in found[against]] if against and arm != against else None
+                        each[arm, point] = row(list(runs), others)
                 table = pd.DataFrame(each).T
             table.to_csv(HERE / "labs" / f"{name}.csv")
             print(name, table.to_string(), sep="\n", flush=True)

@@ -377,7 +377,7 @@ def read_shorter(answer) -> SimpleNamespace:
 SHORTER = DataExercise(
     "labs.shorter",
     N_("Length alone is easy to train, and so is quality that comes with length; the exercise is to move one without the other, and to show both numbers."),
-    (N_("Which of the mends changes the data, and which the loss? Start from the labels that like length, not from the true ones."),
+    (N_("Which of the mends changes the data, and which the loss? You may ask the true judge, too."),
      N_("Among pairs of similar lengths the biased judge tells the truth. To get shorter answers, prefer, of two that are both good, the shorter one."),
      N_("Make pairs as in lab 2, from two answers of your own model: the higher grade wins, and between equal grades the shorter answer.")),
     [
@@ -385,7 +385,7 @@ SHORTER = DataExercise(
         *COMPARED[:4],
         Mistake("other_answers", N_("There are not as many answers as verdicts on each side."), holds=lambda a: a.fits),
         Mistake("not_shorter", N_("Your answers have {ours} words on average, theirs {theirs}; expected at least a tenth fewer."), holds=lambda a: a.shorter),
-        Mistake("worse", N_("They are shorter, but worse: win rate {rate} ({low} – {high}), all of it below one half. Short gibberish is easy."), holds=lambda a: a.follows != "worse"),
+        Mistake("worse", N_("They are shorter, but worse: win rate {rate} ({low} – {high}), all of it below one half. To be short is easy; to stay good is the task."), holds=lambda a: a.follows != "worse"),
     ],
     model_answer='''my_pairs, my_prompts = [], list(pairs.shuffle(1).select(range(240))["prompt"])
 for prompt, *two in zip(my_prompts, *(cu.generate(biased.model, tokenizer, my_prompts, seed=i) for i in (1, 2))):

@@ -40,11 +40,12 @@ def plot_losses(family: Mapping[str, tuple[Callable, float]], tokens: int = 40, 
             pulls.append(-torch.autograd.grad(value, half)[0].item() / 2)
         left.plot(differences, values, label=name_of(name), **style)
         right.plot(differences, pulls, label=name_of(name), **style)
-        if pulls[-1] > 0.03 * max(pulls):
+        if pulls[-1] > max(pulls) / 30:
             pulling.append(name_of(name))
-    words = _("log-ratio of chosen less that of rejected, nats")
+    words = _("h: log-ratio of chosen less that of rejected, nats")
     left.set(title=_("what a pair costs"), xlabel=words, ylabel=_("loss"))
-    title = _("these still pull at {reach:g} nats:\n{names}").format(reach=reach, names=", ".join(pulling) or "–")
+    title = _("at {reach:g} nats these keep a thirtieth of their pull, or more:\n{names}")
+    title = title.format(reach=reach, names=", ".join(pulling) or "–")
     right.set(title=title, xlabel=words, ylabel=_("pull (minus the slope)"))
     figure.suptitle(_("One margin, {count} losses").format(count=len(family)))
     figure.details.append(", ".join(map(name_of, family)))
