@@ -169,8 +169,10 @@ def length(arm: str, seed: int) -> dict:
     data = data.select(range(PAIRS * STEPS))
     if arm != "true labels":
         data = data.map(lab()["by_length"])
-    loss = lab()["penalised"] if "penalty" in arm else cu.dpo_loss
-    found = judged(train(data, seed, loss=loss, beta=0.1, settings={"learning_rate": 4e-4}).model, seed)
+    loss, beta = lab()["penalised"] if "penalty" in arm else cu.dpo_loss, 0.1
+    if "sigmoid_norm" in arm:
+        loss, beta = lab()["sigmoid_norm"], 4.0  # as much as 0.1 for answers of 40 tokens
+    found = judged(train(data, seed, loss=loss, beta=beta, settings={"learning_rate": 4e-4}).model, seed)
     start = said_at_start(seed)
     true, biased, similar = [], [], []
     for verdict, one, was, other in zip(
@@ -207,7 +209,7 @@ def main(*chosen: str) -> None:
     """Write a table for each lab."""
     family = ["dpo", "ipo", "hinge", "robust", "apo_zero", "kto_pair", "sigmoid_sft", "sigmoid_norm", "simpo", "orpo"]
     shares = [f"{share}%, {how}" for share in (0, 10, 20, 40) for how in ("dpo", "robust") if share or how == "dpo"]
-    lengths = ["true labels", "length", "length, similar", "length, penalty"]
+    lengths = ["true labels", "length", "length, similar", "length, penalty", "length, sigmoid_norm"]
     arms: dict[str, tuple[Callable, list[str], str | None]] = {
         "losses": (losses, ["base", *family], "dpo"),
         "on_policy": (on_policy, ["own", "once", "fixed"], "fixed"),
