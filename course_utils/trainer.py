@@ -1,9 +1,8 @@
 """For learners, after losses.py and batch.py: Hugging Face's `Trainer` for SFT, DPO, ORPO, or a loss of your own."""
 
 import copy
-import ctypes
 import inspect
-import sys
+import os
 import warnings
 from collections import defaultdict
 from collections.abc import Callable
@@ -19,7 +18,6 @@ from transformers import (
     PreTrainedTokenizerBase,
     PrinterCallback,
     Trainer,
-    TrainerCallback,
     TrainingArguments,
     set_seed,
 )
@@ -28,6 +26,10 @@ from .batch import Row, SimilarLengths, batch_logps, encode, frozen, leaves_room
 from .i18n import _
 from .interrupt import Complete, Guard, checkpoint_of, first_interrupt, same_random_state
 from .losses import dpo_loss, log_odds_ratio, orpo_loss
+
+# oneDNN keeps a compiled kernel for each length that a batch ever had; its own limit of 1024 takes gigabytes.
+for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+    os.environ.setdefault(cache, "64")
 
 SHOW_PROGRESS: list[Callable] = []  # each training makes its own of these callbacks, and calls their `close`
 REF_LOGPS = ("ref_chosen_logps", "ref_rejected_logps")  # TRL's names for what the reference says of a pair
@@ -99,19 +101,6 @@ class PairTrainer(Trainer):
             logs |= {name: sum(values) / len(values) for name, values in self.shown.items()}
             self.shown.clear()
         super().log(logs, *args, **kwargs)
-
-
-class Trim(TrainerCallback):
-    """Gives freed memory back every ten steps: batches of ever other lengths leave gigabytes of holes in glibc's heap.
-
-    More often would be less memory and a fifth more time, because the system clears each page that it hands out.
-    """
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step % 10 or sys.platform != "linux":
-            return
-        if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
-            libc.malloc_trim(0)
 
 
 def check_args(args: TrainingArguments, **at_the_call: float) -> None:
@@ -212,7 +201,7 @@ def train(
                 setattr(module, name, 0.0)
     with first_interrupt() as interrupt, ExitStack() as progress:
         shown = [progress.enter_context(closing(callback())) for callback in SHOW_PROGRESS]
-        settings = {"args": args, "processing_class": tokenizer, "callbacks": [Guard(interrupt), Trim(), *shown]}
+        settings = {"args": args, "processing_class": tokenizer, "callbacks": [Guard(interrupt), *shown]}
         trainer = PairTrainer([row for row in rows if row], objective, reference, per_token, model=trained, **settings)
         trainer.remove_callback(PrinterCallback)
         with suppress(Complete):
