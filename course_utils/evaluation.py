@@ -18,6 +18,7 @@ from .trainer import encode_rows
 from .world import RULES, Verdict, fault_text, find_question, judge, language_of
 
 Messages = list[dict]
+CHARACTERS = 42_000  # of prompts and their padding that a CPU reads at a time: some 10,000 tokens of English
 
 
 @torch.no_grad()
@@ -40,6 +41,9 @@ def sample(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         while rows := order[:batch_size]:
+            if model.device.type == "cpu":  # where padding costs as much as text, and memory is short
+                fitting = sum(count * len(texts[i]) <= CHARACTERS for count, i in enumerate(rows, 1))
+                rows = rows[: max(1, fitting)]
             batch = tokenizer([texts[i] for i in rows], **layout, return_token_type_ids=False).to(model.device)
             try:
                 output = model.generate(**batch, **settings, pad_token_id=tokenizer.pad_token_id)  # type: ignore[operator]
@@ -48,7 +52,7 @@ def sample(
                     raise
                 batch_size = math.ceil(len(rows) / 2)
                 continue
-            order = order[batch_size:]
+            order = order[len(rows) :]
             start = batch["input_ids"].shape[1]
             for i, ids, read in zip(rows, output.cpu(), batch["attention_mask"].sum(1).tolist()):
                 ended = torch.isin(ids[start:], ends).nonzero().flatten()

@@ -7,6 +7,7 @@ import torch
 from transformers import TrainingArguments
 
 import course_utils as cu
+from course_utils import evaluation
 from course_utils.evaluation import answer_logps
 from course_utils.world import Verdict
 
@@ -73,6 +74,17 @@ def test_answers_come_in_the_order_of_the_prompts(small, held_out):
     prompts = list(held_out["prompt"])[:5]
     together = cu.generate(*small, prompts, temperature=0, batch_size=3)
     assert together == [cu.generate(*small, [prompt], temperature=0)[0] for prompt in prompts]
+
+
+def test_a_cpu_reads_long_prompts_few_at_a_time(small, monkeypatch):
+    model, tokenizer = small
+    generate, read = model.generate, []
+    monkeypatch.setattr(model, "generate", lambda **batch: read.append(batch["input_ids"].shape) or generate(**batch))
+    prompts = [[{"role": "user", "content": "tea " * length}] for length in (1, 40, 20, 60, 2)]
+    whole = cu.generate(model, tokenizer, prompts, temperature=0, max_new_tokens=4)
+    monkeypatch.setattr(evaluation, "CHARACTERS", 250)
+    assert cu.generate(model, tokenizer, prompts, temperature=0, max_new_tokens=4) == whole
+    assert [rows for rows, _length in read] == [5, 2, 1, 1, 1]  # all; then the short ones, and each of the rest
 
 
 def test_score_table_counts_every_answer(held_out):
