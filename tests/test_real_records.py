@@ -86,8 +86,7 @@ def test_hh_rlhf_takes_twenty_minutes_and_is_above_chance_over_both_seeds(runs):
     both = [runs[f"hh-rlhf-dpo-{seed}"] for seed in (0, 1)]
     for run in both:
         assert run["settings"]["max_steps"] == 100 and run["pairs"]["held out"] >= 300
-    assert both[0]["seconds"] <= 1200  # the other shared the machine
-    assert both[1]["memory"] <= 8  # the first was recorded before freed memory was given back
+        assert run["seconds"] <= 1200 and run["memory"] <= 8
     (row,) = (row for row in table("points") if row["run"] == "hh-rlhf-dpo, both seeds")
     _accuracy, low, _high = map(float, re.findall(NUMBER, row["accuracy, %"]))
     assert low > 50
@@ -95,11 +94,14 @@ def test_hh_rlhf_takes_twenty_minutes_and_is_above_chance_over_both_seeds(runs):
         assert last(run)["accuracy, chosen longer"][2] < 0.5 < last(run)["accuracy, chosen not longer"][1]
 
 
-def test_the_judge_accepts_the_real_model_after_sft_and_nothing_of_it_before(runs):
-    before, sft, after = (runs["world-0"]["judged"][label] for label in ("base", "sft", "step 50"))
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_judge_accepts_the_real_model_after_sft_and_nothing_of_it_before(runs, seed):
+    run = runs[f"world-{seed}"]
+    before = runs["world-0"]["judged"]["base"]  # recorded once
+    sft, after = (run["judged"][label] for label in ("sft", "step 50"))
     assert before["preferred"][2] < sft["preferred"][1]  # the intervals part
     assert sft["preferred"][1] < after["preferred"][0] < sft["preferred"][2]  # that of DPO's does not
-    assert last(runs["world-0"])["accuracy"][0] > 0.95 and after["fluent"][2] < 0.7
+    assert last(run)["accuracy"][0] > 0.95 and after["fluent"][2] < 0.7
 
 
 def test_a_hasty_run_is_the_most_accurate_and_ruined(runs):
@@ -149,12 +151,11 @@ CLAIMS: dict[tuple[str, str], dict[tuple[str, ...], tuple[str, ...]]] = {
         ("points", "hh-rlhf-dpo-1", "step 100"): (ACCURACY, KL, WORDS),
         ("points", "hh-rlhf-dpo, both seeds", "step 100"): (ACCURACY,),
         ("runs", "hh-rlhf-dpo-0", ""): ("minutes", "GB"),
-        ("runs", "hh-rlhf-dpo-1", ""): ("minutes", "GB"),
     },
     ("dpo", "real-answers-read"): {
-        ("judged", "world-0", "sft"): ("preferred, %",),
-        ("judged", "world-0", "step 50"): ("preferred, %", "fluent, %"),
-        ("points", "world-0", "step 50"): (ACCURACY, KL),
+        **{("judged", f"world-{seed}", "sft"): ("preferred, %",) for seed in (0, 1)},
+        **{("judged", f"world-{seed}", "step 50"): ("preferred, %", "fluent, %") for seed in (0, 1)},
+        **{("points", f"world-{seed}", "step 50"): (ACCURACY, KL) for seed in (0, 1)},
     },
     ("orpo", "real-points-read"): {
         ("points", "manners-orpo", "step 60"): (ACCURACY, KL, WORDS),
