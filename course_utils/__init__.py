@@ -3,6 +3,7 @@
 from .batch import encode
 from .data import load_preferences
 from .evaluation import (
+    answer_kl,
     answer_logps,
     generate,
     judge_all,

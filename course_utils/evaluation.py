@@ -122,12 +122,15 @@ class Scores(pd.DataFrame):
 def translated(table: pd.DataFrame) -> pd.DataFrame:
     """A table with the labels of its rows and columns in the learner's language, where the course knows them.
 
-    A share with the ends of its interval in columns beside it ("wins, %", "wins, low", "wins, high") becomes one.
+    A column with the ends of its interval in the next two ("wins, %", "wins, low", "wins, high") takes these in.
     """
     table = table.copy()
-    for what in [name.removesuffix(", low") for name in map(str, table.columns) if name.endswith(", low")]:
-        ends = zip(table[f"{what}, %"], table.pop(f"{what}, low"), table.pop(f"{what}, high"))
-        table[f"{what}, %"] = ["–" if math.isnan(one[0]) else "{:.1f} ({:.1f} – {:.1f})".format(*one) for one in ends]
+    for low in [name for name in map(str, table.columns) if name.endswith(", low")]:
+        name = str(table.columns[table.columns.get_loc(low) - 1])
+        ends = zip(table[name], table.pop(low), table.pop(f"{low.removesuffix('low')}high"))
+        places = 2 if name.endswith(("nats", "loss")) else 1
+        words = f"{{:.{places}f}} ({{:.{places}f}} – {{:.{places}f}})"
+        table[name] = ["–" if math.isnan(one[0]) else words.format(*one) for one in ends]
 
     def said(label: object) -> object:
         return in_words(label) if isinstance(label, str) else label
@@ -223,7 +226,7 @@ def reward_accuracy(
 
 
 @torch.no_grad()
-def policy_kl(
+def answer_kl(
     model: PreTrainedModel,
     reference: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -231,22 +234,35 @@ def policy_kl(
     max_new_tokens: int = 128,
     batch_size: int = 100,
     seed: int = 0,
-) -> tuple[float, float, float]:
-    """KL[π_θ ‖ π_ref] of whole answers, which β weighs in eq. 3 of arXiv:2305.18290: `(kl, low, high)`, in nats.
+) -> dict[int, float]:
+    """KL[π_θ ‖ π_ref] along one answer of `model`'s own to each prompt, by the prompt's number, in nats.
 
-    Measured on one answer of `model`'s own to each prompt, sampled at temperature 1: at each of its tokens the sum over
-    the vocabulary of π_θ (log π_θ - log π_ref). low and high bound the 95% interval of the mean over prompts. An answer
-    that is cut at `max_new_tokens` counts up to there.
+    The answer is sampled at temperature 1: at each of its tokens the sum over the vocabulary of
+    π_θ (log π_θ - log π_ref). One that is cut at `max_new_tokens` counts up to there.
     """
-    found = []
-    for _i, prompt, answer in sample(model, tokenizer, prompts, 1.0, max_new_tokens, batch_size, seed):
+    found = {}
+    for i, prompt, answer in sample(model, tokenizer, prompts, 1.0, max_new_tokens, batch_size, seed):
         ids = torch.tensor([prompt + answer])
         probs, ref_probs = (
             one(input_ids=ids.to(one.device)).logits[0, len(prompt) - 1 : -1].double().softmax(dim=-1).cpu()
             for one in (model, reference)
         )
-        found.append(kl_divergence(probs, ref_probs).sum().item())
-    return mean_interval(found)
+        found[i] = kl_divergence(probs, ref_probs).sum().item()
+    return found
+
+
+def policy_kl(
+    model: PreTrainedModel,
+    reference: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Messages],
+    **settings: int,
+) -> tuple[float, float, float]:
+    """KL[π_θ ‖ π_ref] of whole answers, which β weighs in eq. 3 of arXiv:2305.18290: `(kl, low, high)`, in nats.
+
+    The mean of `answer_kl`, whose settings are these too, and its 95% interval over prompts.
+    """
+    return mean_interval([*answer_kl(model, reference, tokenizer, prompts, **settings).values()])
 
 
 def win_rate(

@@ -1,10 +1,10 @@
 """Record what the labs show of three seeds: `make labs`, all of them, or those named: `record_labs.py losses too_far`.
 
 Every run starts from the bundled small model, on pairs and in an order that the seed chooses. Each table in labs/ has a
-row an arm, over all seeds: the share of preferred and of fluent answers to 200 held-out prompts, in percent, with the
-95% interval over their questions, and for each seed alone; the KL from the model at the start, in nats; words; on 100
-held-out pairs the reward accuracy, in percent, and the margin over β, in nats; and how often its answer beats
-that of the arm named, in percent. What each lab adds is said beside it.
+row an arm, over all seeds, each mean with its 95% interval over questions: the share of preferred and of fluent answers
+to 200 held-out prompts, in percent; words; the KL from the model at the start, in nats; on 100 held-out pairs the
+margin over β, in nats, and the reward accuracy, in percent; and how often its answer beats that of the arm named, in
+percent. Of preferred answers each seed stands alone as well. What each lab adds is said beside it.
 """
 
 import os
@@ -62,42 +62,49 @@ def some_pairs(seed: int, steps: int = STEPS) -> Dataset:
     return lab()["shuffled"][seed].select(range(PAIRS * steps))
 
 
+def per_question(values, prompts) -> list[tuple]:
+    """Numbers, each beside the question that it belongs to."""
+    return [(question_of(prompt), float(value)) for prompt, value in zip(prompts, values, strict=True)]
+
+
 def judged(model, seed: int, some: int = 200, for_kl: int = 60) -> dict:
-    """What `model` does at the end of a run."""
-    base, tokenizer, asked = lab()["base"], lab()["tokenizer"], lab()["asked"][:some]
+    """What `model` does at the end of a run: what was measured `each` time, and of what there is one number a run."""
+    base, tokenizer, asked, held_out = lab()["base"], lab()["tokenizer"], lab()["asked"][:some], lab()["held_out"]
     answers = cu.generate(model, tokenizer, asked, seed=seed)
-    margins = cu.reward_margins(model, base, tokenizer, lab()["held_out"])
+    margins = cu.reward_margins(model, base, tokenizer, held_out)
     verdicts = cu.judge_all(asked, answers)
-    return {
-        "verdicts": verdicts,
-        "prompts": asked,
-        "words": mean(len(answer.split()) for answer in answers),
-        "answers": answers,
-        "KL, nats": cu.policy_kl(model, base, tokenizer, asked[:for_kl], seed=seed)[0],
-        "held-out margin / β, nats": margins.mean().item(),
-        "held-out accuracy, %": 100 * (margins > 0).float().mean().item(),
+    kl = cu.answer_kl(model, base, tokenizer, asked[:for_kl], seed=seed)
+    each = {
+        "preferred, %": per_question([100 * verdict.preferred for verdict in verdicts], asked),
+        "fluent, %": per_question([100 * verdict.fluent for verdict in verdicts], asked),
+        "words": per_question([len(answer.split()) for answer in answers], asked),
+        "KL, nats": per_question(kl.values(), [asked[i] for i in kl]),
+        "held-out margin / β, nats": per_question(margins, held_out["prompt"]),
+        "held-out accuracy, %": per_question(100 * (margins > 0), held_out["prompt"]),
     }
+    return {"prompts": asked, "answers": answers, "verdicts": verdicts, "margins": margins, "each": each, "one": {}}
 
 
-def percent(what: str, interval: tuple[float, ...]) -> dict[str, float]:
-    """The columns of a share and its interval, in percent."""
-    return {f"{what}, {part}": round(100 * one, 1) for part, one in zip(("%", "low", "high"), interval)}
+def columns(what: str, interval: tuple[float, ...]) -> dict[str, float]:
+    """The columns of a mean and its interval."""
+    name = what.split(", ")[0]
+    return {column: round(value, 1 + ("nats" in what or "loss" in what))
+            for column, value in zip((what, f"{name}, low", f"{name}, high"), interval)}  # fmt: skip
 
 
 def row(runs: list[dict], against: list[dict] | None) -> dict:
     """One arm over its seeds."""
-    prompts = [prompt for run in runs for prompt in run["prompts"]]
     found: dict = {}
-    for what in ("preferred", "fluent"):
-        values = [float(getattr(verdict, what)) for run in runs for verdict in run["verdicts"]]
-        found |= percent(what, cu.mean_interval(values, [*map(question_of, prompts)]))
+    for what in runs[0]["each"]:
+        groups, values = zip(*(one for run in runs for one in run["each"][what]))
+        found |= columns(what, cu.mean_interval(values, groups))
     for seed, run in zip(SEEDS, runs):
         found[f"preferred, seed {seed}"] = round(100 * cu.share(run["verdicts"]), 1)
-    numbers = [name for name, value in runs[0].items() if isinstance(value, int | float)]
-    found |= {name: round(mean(run[name] for run in runs), 2) for name in numbers}
+    found |= {name: round(mean(run["one"][name] for run in runs), 2) for name in runs[0]["one"]}
     if against and against is not runs:
         sides = ([verdict for run in side for verdict in run["verdicts"]] for side in (runs, against))
-        found |= percent("wins", cu.win_rate(*sides, prompts))
+        wins = cu.win_rate(*sides, [prompt for run in runs for prompt in run["prompts"]])
+        found |= columns("wins, %", tuple(100 * one for one in wins))
     return found
 
 
@@ -129,7 +136,9 @@ def on_policy(arm: str, seed: int) -> list[dict]:
         data = part.select(kept) if arm == "fixed" else Dataset.from_list([ranked[i] for i in kept])
         steps = max(1, len(kept) // PAIRS)
         model = train(data, seed, steps, start=model, settings={"warmup_steps": 2}).model
-        rounds.append(judged(model, seed) | {"pairs": len(kept), "tied, %": 100 * (1 - len(kept) / 240)})
+        rounds.append(judged(model, seed))
+        rounds[-1]["one"]["pairs"] = len(kept)
+        rounds[-1]["each"]["tied, %"] = per_question([100 * (pair is None) for pair in ranked], prompts)
     return rounds
 
 
@@ -142,8 +151,9 @@ def labels(arm: str, seed: int) -> dict:
         return labs.robust(*logps_and_beta, flipped=share)
 
     run = train(data, seed, STEPS * times, loss=told if method == "robust" else cu.dpo_loss)
-    end = pd.DataFrame(run.log).tail(11).mean(numeric_only=True)
-    return judged(run.model, seed) | {"margin in training": end["rewards/margins"]}
+    found = judged(run.model, seed)
+    found["one"]["margin in training"] = pd.DataFrame(run.log).tail(11)["rewards/margins"].mean()
+    return found
 
 
 @cache
@@ -174,17 +184,19 @@ def length(arm: str, seed: int) -> dict:
         loss, beta = lab()["sigmoid_norm"], 4.0  # as much as 0.1 for answers of 40 tokens
     found = judged(train(data, seed, loss=loss, beta=beta, settings={"learning_rate": 4e-4}).model, seed)
     start = said_at_start(seed)
-    true, biased, similar = [], [], []
-    for verdict, one, was, other in zip(
-        found["verdicts"], found["answers"], cu.judge_all(lab()["asked"], start), start
+    own, true, similar = [], [], []
+    for prompt, verdict, one, was, other in zip(
+        lab()["asked"], found["verdicts"], found["answers"], cu.judge_all(lab()["asked"], start), start
     ):
-        true.append(0.5 + 0.5 * ((verdict.grade > was.grade) - (verdict.grade < was.grade)))
-        biased.append(true[-1] if alike(one, other) else float(longer(one, other)))
-        similar += [true[-1]] if alike(one, other) else []
-    wins = {"its own": biased, "true": true, "similar": similar}
-    found |= {f"{name} wins, %": 100 * mean(points) for name, points in wins.items()}
-    other_language = mean("language" in verdict.broken for verdict in found["verdicts"])
-    return found | {"similar prompts": len(similar), "other language, %": 100 * other_language}
+        true.append(50 + 50 * ((verdict.grade > was.grade) - (verdict.grade < was.grade)))
+        own.append(true[-1] if alike(one, other) else 100 * longer(one, other))
+        similar += per_question([true[-1]], [prompt]) if alike(one, other) else []
+    found["one"]["similar prompts"] = len(similar)
+    other_language = [100 * ("language" in verdict.broken) for verdict in found["verdicts"]]
+    each = {"its own wins, %": own, "true wins, %": true, "other language, %": other_language}
+    found["each"] |= {name: per_question(values, lab()["asked"]) for name, values in each.items()}
+    found["each"]["similar wins, %"] = similar
+    return found
 
 
 def too_far(arm: str, seed: int) -> list[dict]:
@@ -197,11 +209,11 @@ def too_far(arm: str, seed: int) -> list[dict]:
         run = train(some_pairs(seed, 60), seed, 60, beta=beta, settings=kept)
         for step in range(12, 61, 12):
             model, _tokenizer = cu.load_model(f"{folder}/checkpoint-{step}")
-            log = pd.DataFrame(run.log[step - 10 : step]).mean(numeric_only=True)
-            margins = beta * cu.reward_margins(model, lab()["base"], lab()["tokenizer"], lab()["held_out"])
-            loss = -torch.nn.functional.logsigmoid(margins).mean().item()
-            more = {"step": step, "training loss": log["loss"], "held-out loss": loss}
-            points.append(judged(model, seed, 100, 30) | more)
+            points.append(found := judged(model, seed, 100, 30))
+            losses = -torch.nn.functional.logsigmoid(beta * found["margins"])
+            found["each"]["held-out loss"] = per_question(losses, lab()["held_out"]["prompt"])
+            found["each"]["training loss"] = [(log["step"], log["loss"]) for log in run.log[step - 10 : step]]
+            found["one"]["step"] = step
     return points
 
 
