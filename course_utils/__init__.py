@@ -3,7 +3,6 @@
 from .batch import encode
 from .data import load_preferences
 from .evaluation import (
-    answer_kl,
     answer_logps,
     generate,
     judge_all,

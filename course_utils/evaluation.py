@@ -256,13 +256,16 @@ def policy_kl(
     reference: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Messages],
-    **settings: int,
+    max_new_tokens: int = 128,
+    batch_size: int = 100,
+    seed: int = 0,
 ) -> tuple[float, float, float]:
     """KL[π_θ ‖ π_ref] of whole answers, which β weighs in eq. 3 of arXiv:2305.18290: `(kl, low, high)`, in nats.
 
-    The mean of `answer_kl`, whose settings are these too, and its 95% interval over prompts.
+    The mean of `answer_kl`: measured on one answer of `model`'s own to each prompt, sampled at temperature 1 and cut at
+    `max_new_tokens`. low and high bound the 95% interval of the mean over prompts.
     """
-    return mean_interval([*answer_kl(model, reference, tokenizer, prompts, **settings).values()])
+    return mean_interval([*answer_kl(model, reference, tokenizer, prompts, max_new_tokens, batch_size, seed).values()])
 
 
 def win_rate(

@@ -27,7 +27,7 @@ import torch  # noqa: E402
 from datasets import Dataset  # noqa: E402
 
 import course_utils as cu  # noqa: E402
-from course_utils.evaluation import question_of  # noqa: E402
+from course_utils.evaluation import answer_kl, question_of  # noqa: E402
 from course_utils.exercises import labs  # noqa: E402
 
 SEEDS, STEPS, PAIRS = (0, 1, 2), 40, 8
@@ -73,7 +73,7 @@ def judged(model, seed: int, some: int = 200, for_kl: int = 60) -> dict:
     answers = cu.generate(model, tokenizer, asked, seed=seed)
     margins = cu.reward_margins(model, base, tokenizer, held_out)
     verdicts = cu.judge_all(asked, answers)
-    kl = cu.answer_kl(model, base, tokenizer, asked[:for_kl], seed=seed)
+    kl = answer_kl(model, base, tokenizer, asked[:for_kl], seed=seed)
     each = {
         "preferred, %": per_question([100 * verdict.preferred for verdict in verdicts], asked),
         "fluent, %": per_question([100 * verdict.fluent for verdict in verdicts], asked),

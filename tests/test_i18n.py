@@ -78,7 +78,7 @@ def test_errors_are_in_the_learners_language():
 
 #: What a table keeps in every language: names of code, of runs and methods, and units.
 NAMES = re.compile(
-    r"base|sft|dpo|orpo|(manners|world|hh-rlhf)(-[-\w]+)?|SFT \+ DPO|ORPO|KL|seeds?( [\d–]+)?"
+    r"base|sft|dpo|orpo|world|(manners|world|hh-rlhf)-[-\w]+|SFT \+ DPO|ORPO|KL|seeds?( [\d–]+)?"
     r"|en|vi|%|s|GB|MB|1e12 FLOPs"
 )
 
