@@ -214,3 +214,10 @@ def test_a_log_of_another_run_is_refused():
         cu.plot_length_against_reward(LENGTHS, {})
     with pytest.raises(ValueError, match="no “nll_loss”"):
         cu.plot_orpo_terms([{"step": 1, "loss": 1.0}])
+
+
+def test_a_sweep_of_answers_that_nobody_judged_shows_the_fluent_ones():
+    figure = cu.plot_sweep(SWEEP.assign(preferred=float("nan")))
+    left, right = figure.axes
+    assert [line.get_label() for line in left.get_lines()] == ["fluent"] and len(right.get_lines()) == 1
+    assert left.get_title() == "Most are fluent at λ = 0: 99%" and "preferred" not in figure.alt_text

@@ -182,17 +182,22 @@ def plot_length_against_reward(
 
 @styled
 def plot_sweep(table: pd.DataFrame, name: str = "λ") -> Figure:
-    """A point for each value in the table's index: "preferred", "fluent" (percent of answers), "nll" (nats a token)."""
+    """A point for each value in the table's index: "preferred", "fluent" (percent of answers), "nll" (nats a token).
+
+    Where nothing was judged, and "preferred" is NaN throughout, only "fluent" is drawn.
+    """
     figure, name = Figure(10, 3.9), name_of(name)
     left, right = figure.subplots(1, 2)
     values, best, nll = [f"{value:g}" for value in table.index], table["preferred"], table["nll"]
     *_others, unit = FORMULAS["orpo"]
-    curves = (_("preferred"), best, left, PREFERRED), (_("fluent"), table["fluent"], left, FLUENT)
+    curves = [(_("preferred"), best, left, PREFERRED), (_("fluent"), table["fluent"], left, FLUENT)]
+    most = _("Most are preferred at {name} = {value}: {percent}%")
+    if best.isna().all():
+        curves, best, most = curves[1:], table["fluent"], _("Most are fluent at {name} = {value}: {percent}%")
     for label, column, axes, style in (*curves, ("NLL", nll, right, SINGLE | {"marker": "^"})):
         axes.plot(range(len(values)), column, label=label, **style)
         axes.set(xlabel=name, xticks=range(len(values)), xticklabels=values)
         figure.details.append(f"{label}: " + ", ".join(f"{name} {v}: {n:.4g}" for v, n in zip(values, column)))
-    most = _("Most are preferred at {name} = {value}: {percent}%")
     most = most.format(name=name, value=values[best.argmax()], percent=f"{best.max():.0f}")
     left.set(title=most, ylabel=_("answers, %"), ylim=(-4, 104))
     between = _("The NLL lies between {low} and {high}").format(low=f"{nll.min():.3f}", high=f"{nll.max():.3f}")
