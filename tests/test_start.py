@@ -195,7 +195,7 @@ def test_settings_are_those_that_every_trainer_takes(method):
 
 
 def test_less_patience_takes_fewer_steps_and_is_told_how_long_they_take(hub, monkeypatch, capsys):
-    monkeypatch.setattr("course_utils.machine.clock.seconds_a_pair", lambda setup: 0.9)
+    monkeypatch.setattr("course_utils.machine.clock.seconds", lambda setup: (0.9, 0.4))
     setup = cu.fetch(cu.start(device="cpu", hub=True))
     said = capsys.readouterr().out
     minutes = [int(number) for number in re.findall(r"about (\d+) minutes", said)]
@@ -212,7 +212,7 @@ def test_less_patience_takes_fewer_steps_and_is_told_how_long_they_take(hub, mon
 
 @pytest.mark.parametrize("lora", [False, True])
 @pytest.mark.parametrize("name", ["small", "large"])
-def test_a_pair_is_timed_on_a_model_of_the_same_shape(name, lora, tmp_path, monkeypatch):
+def test_a_pair_and_an_answer_are_timed_on_a_model_of_the_same_shape(name, lora, tmp_path, monkeypatch):
     """By a clock that only the model moves: its parameters times the tokens that it reads."""
     work, from_config = [0], clock.AutoModelForCausalLM.from_config
 
@@ -230,7 +230,8 @@ def test_a_pair_is_timed_on_a_model_of_the_same_shape(name, lora, tmp_path, monk
     monkeypatch.setattr(clock.time, "perf_counter", lambda: work[0])
     folder = str(shutil.copytree(BUNDLED[name], tmp_path / name))
     setup = cu.start(device="cpu", instruct_model=folder, base_model=folder, lora=lora, batch_size=8, max_length=64)
-    assert clock.seconds_a_pair(setup) == 2 * 64 * cu.load_model(name)[0].num_parameters()  # policy and reference
+    size = cu.load_model(name)[0].num_parameters()
+    assert clock.seconds(setup) == (2 * 64 * size, (64 + 15) * size)  # policy and reference; a question and its answer
 
 
 def test_a_copy_of_a_known_model_in_a_folder_is_that_model(tmp_path):
