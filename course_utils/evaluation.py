@@ -128,7 +128,7 @@ def translated(table: pd.DataFrame) -> pd.DataFrame:
     for low in [name for name in map(str, table.columns) if name.endswith(", low")]:
         name = str(table.columns[table.columns.get_loc(low) - 1])
         ends = zip(table[name], table.pop(low), table.pop(f"{low.removesuffix('low')}high"))
-        places = 2 if name.endswith(("nats", "loss")) else 1
+        places = 1 if name.endswith(("%", "words")) else 2
         words = f"{{:.{places}f}} ({{:.{places}f}} – {{:.{places}f}})"
         table[name] = ["–" if math.isnan(one[0]) else words.format(*one) for one in ends]
 

@@ -1,10 +1,11 @@
 """Record what the labs show of three seeds: `make labs`, all of them, or those named: `record_labs.py losses too_far`.
 
 Every run starts from the bundled small model, on pairs and in an order that the seed chooses. Each table in labs/ has a
-row an arm, over all seeds, each mean with its 95% interval over questions: the share of preferred and of fluent answers
-to 200 held-out prompts, in percent; words; the KL from the model at the start, in nats; on 100 held-out pairs the
-margin over β, in nats, and the reward accuracy, in percent; and how often its answer beats that of the arm named, in
-percent. Of preferred answers each seed stands alone as well. What each lab adds is said beside it.
+row an arm, over all seeds, each mean with its 95% interval over questions (of what training logs: over its last ten
+steps): the share of preferred and of fluent answers to 200 held-out prompts, in percent; words; the KL from the model
+at the start, in nats; on 100 held-out pairs the margin over β, in nats, and the reward accuracy, in percent; and how
+often its answer beats that of the arm named, in percent. Of preferred answers each seed stands alone as well. What each
+lab adds is said beside it.
 """
 
 import os
@@ -88,8 +89,7 @@ def judged(model, seed: int, some: int = 200, for_kl: int = 60) -> dict:
 def columns(what: str, interval: tuple[float, ...]) -> dict[str, float]:
     """The columns of a mean and its interval."""
     name = what.split(", ")[0]
-    return {column: round(value, 1 + ("nats" in what or "loss" in what))
-            for column, value in zip((what, f"{name}, low", f"{name}, high"), interval)}  # fmt: skip
+    return {k: round(value, 2) for k, value in zip((what, f"{name}, low", f"{name}, high"), interval)}
 
 
 def row(runs: list[dict], against: list[dict] | None) -> dict:
@@ -152,7 +152,8 @@ def labels(arm: str, seed: int) -> dict:
 
     run = train(data, seed, STEPS * times, loss=told if method == "robust" else cu.dpo_loss)
     found = judged(run.model, seed)
-    found["one"]["margin in training"] = pd.DataFrame(run.log).tail(11)["rewards/margins"].mean()
+    last = run.log[STEPS * times - 10 : STEPS * times]
+    found["each"]["margin in training"] = [(log["step"], log["rewards/margins"]) for log in last]
     return found
 
 
