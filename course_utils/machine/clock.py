@@ -60,5 +60,5 @@ def how_long(setup) -> str:
     if steps > 20:
         words += " " + _("cu.start(…, max_steps=20) makes it about {few:.0f} minutes.")
     if setup.memory:
-        words += " " + _("It may take {memory} GB of memory.")
+        words += " " + _("A training may take {memory} GB of memory; the lesson, which keeps its models, 5 GB more.")
     return words.format(steps=steps, minutes=minutes[steps], seconds=a_pair, few=minutes[20], memory=setup.memory)
