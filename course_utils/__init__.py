@@ -1,19 +1,15 @@
 """What the lessons need beside TRL: `import course_utils as cu`."""
 
-from .batch import encode
+from .batch import encode, precompute_ref_logps
 from .data import load_preferences
 from .evaluation import (
     answer_logps,
-    generate,
     judge_all,
     mean_interval,
     policy_kl,
     reward_accuracy,
     reward_margins,
-    score_table,
     share,
-    side_by_side,
-    translated,
     win_rate,
 )
 from .exercises import ex, progress
@@ -31,7 +27,9 @@ from .figures.plots import (
     plot_verdicts,
     plot_win_rates,
 )
+from .figures.tables import score_table, side_by_side, translated
 from .figures.tokens import token_view
+from .generation import generate
 from .losses import (
     dpo_loss,
     fit_dpo,
@@ -46,7 +44,7 @@ from .losses import (
 )
 from .machine.models import load_model
 from .machine.start import fetch, start
-from .trainer import SHOW_PROGRESS, precompute_ref_logps, train_dpo, train_orpo, train_sft
+from .trainer import SHOW_PROGRESS, train_dpo, train_orpo, train_sft
 from .world import judge, language_of
 
 SHOW_PROGRESS.append(ShowProgress)

@@ -1,86 +1,18 @@
-"""For learners, after trainer.py: let models answer, read the answers side by side, count what the judge prefers."""
+"""For learners, after generation.py: what the judge prefers, how far a model went, and how sure one may be of it."""
 
 import math
 import warnings
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
-import pandas as pd
 import torch
 from datasets import Dataset
-from IPython.display import HTML
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .batch import encode, row_logps, shares_prompts
-from .i18n import LITERAL, _, in_words, shown
+from .batch import encode, encode_rows, row_logps, shares_prompts
+from .generation import Messages, sample
+from .i18n import _
 from .losses import kl_divergence
-from .pages import paragraph, table
-from .trainer import encode_rows
-from .world import RULES, Verdict, fault_text, find_question, judge, language_of
-
-Messages = list[dict]
-CHARACTERS = 42_000  # of prompts and their padding that a CPU reads at a time: some 10,000 tokens of English
-
-
-@torch.no_grad()
-def sample(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[Messages],
-    temperature: float,
-    max_new_tokens: int,
-    batch_size: int,
-    seed: int,
-) -> Iterator[tuple[int, list[int], list[int]]]:
-    """For each prompt its number, its tokens and those of an answer, up to its end token; not in their order."""
-    texts = [str(tokenizer.apply_chat_template(p, add_generation_prompt=True, tokenize=False)) for p in prompts]
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # similar lengths together: less padding
-    layout: dict = {"padding": True, "padding_side": "left", "add_special_tokens": False, "return_tensors": "pt"}
-    settings: dict = {"do_sample": temperature > 0, "temperature": temperature or 1.0, "max_new_tokens": max_new_tokens}
-    settings |= {"top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0}  # whatever the model's own settings are
-    ends = torch.tensor(model.generation_config.eos_token_id or tokenizer.eos_token_id).view(-1)  # type: ignore[union-attr]
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        while rows := order[:batch_size]:
-            if model.device.type == "cpu":  # where padding costs as much as text, and memory is short
-                fitting = sum(count * len(texts[i]) <= CHARACTERS for count, i in enumerate(rows, 1))
-                rows = rows[: max(1, fitting)]
-            batch = tokenizer([texts[i] for i in rows], **layout, return_token_type_ids=False).to(model.device)
-            try:
-                output = model.generate(**batch, **settings, pad_token_id=tokenizer.pad_token_id)  # type: ignore[operator]
-            except torch.cuda.OutOfMemoryError:
-                if batch_size == 1:
-                    raise
-                batch_size = math.ceil(len(rows) / 2)
-                continue
-            order = order[len(rows) :]
-            start = batch["input_ids"].shape[1]
-            for i, ids, read in zip(rows, output.cpu(), batch["attention_mask"].sum(1).tolist()):
-                ended = torch.isin(ids[start:], ends).nonzero().flatten()
-                stop = start + int(ended[0]) + 1 if len(ended) else len(ids)
-                yield i, ids[start - read : start].tolist(), ids[start:stop].tolist()
-
-
-def generate(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[Messages],
-    temperature: float = 1.0,
-    max_new_tokens: int = 128,
-    batch_size: int = 100,
-    seed: int = 0,
-) -> list[str]:
-    """One sampled answer a prompt, in the order of the prompts; OutOfMemoryError if not even one prompt fits.
-
-    prompts: lists of messages that end in a user turn. temperature 1.0 samples from the model as it is,
-    0 takes the likeliest token each time. batch_size: prompts at a time; halved where a GPU's memory does not do.
-    """
-    written = {
-        i: ids for i, _prompt, ids in sample(model, tokenizer, prompts, temperature, max_new_tokens, batch_size, seed)
-    }
-    return [
-        text.strip()
-        for text in tokenizer.batch_decode([written[i] for i in range(len(prompts))], skip_special_tokens=True)
-    ]
+from .world import Verdict, judge, language_of, question_of
 
 
 def judge_all(prompts: Sequence[Messages], answers: Sequence[str]) -> list[Verdict]:
@@ -110,51 +42,6 @@ def share(verdicts: Sequence[Verdict], test: Callable[[Verdict], bool] | None = 
     if test is None:
         verdicts, test = [verdict for verdict in verdicts if verdict.judged], lambda verdict: verdict.preferred
     return sum(map(test, verdicts)) / len(verdicts) if verdicts else math.nan
-
-
-class Scores(pd.DataFrame):
-    """A table in whose names MathJax finds no formulas."""
-
-    def _repr_html_(self) -> str:
-        return self.to_html(border=0, classes=LITERAL, na_rep="–")
-
-
-def translated(table: pd.DataFrame) -> pd.DataFrame:
-    """A table with the labels of its rows and columns in the learner's language, where the course knows them.
-
-    A column with the ends of its interval in the next two ("wins, %", "wins, low", "wins, high") takes these in.
-    """
-    table = table.copy()
-    for low in [name for name in map(str, table.columns) if name.endswith(", low")]:
-        name = str(table.columns[table.columns.get_loc(low) - 1])
-        ends = zip(table[name], table.pop(low), table.pop(f"{low.removesuffix('low')}high"))
-        places = 1 if name.endswith(("%", "words")) else 2
-        words = f"{{:.{places}f}} ({{:.{places}f}} – {{:.{places}f}})"
-        table[name] = ["–" if math.isnan(one[0]) else words.format(*one) for one in ends]
-
-    def said(label: object) -> object:
-        return in_words(label) if isinstance(label, str) else label
-
-    return Scores(table.rename(index=said, columns=said).rename_axis(index=said, columns=said))
-
-
-def score_table(prompts: Sequence[Messages], verdicts: dict[str, Sequence[Verdict]]) -> pd.DataFrame:
-    """Percentages, a column a model: preferred, fluent, by language, each broken rule. ValueError if verdicts lack."""
-    langs = [language_of(prompt[-1]["content"]) for prompt in prompts]
-    known = sorted({lang for lang in langs if lang})
-
-    def row(test: Callable | None, asked: str = "") -> list[float]:  # asked: the prompts' language, "" for all
-        kept = [[v for v, lang in zip(each, langs, strict=True) if asked in ("", lang)] for each in verdicts.values()]
-        return [share(those, test) for those in kept]
-
-    tests: dict[str, Callable | None] = {_("preferred"): None, _("fluent"): lambda v: v.fluent}
-    rows = {what: row(test) for what, test in tests.items()}
-    rows |= {f"{what}, {lang}": row(test, lang) for what, test in tests.items() for lang in known}
-    rows |= {fault_text(r): row(lambda v, r=r: r in v.broken) for r in RULES if known or r == "fluent"}
-    rows |= {_("not judged"): row(lambda v: not v.judged)} if None in langs else {}
-    names = [shown(in_words(name), 200) for name in verdicts]
-    percentages = 100 * pd.DataFrame.from_dict(rows, orient="index", columns=names)
-    return Scores(percentages.round(1).rename_axis(columns=_("share of answers, %")))
 
 
 def answer_logps(
@@ -283,37 +170,3 @@ def win_rate(
         raise ValueError(words.format(ours=len(ours), theirs=len(theirs)))
     points = [0.5 + 0.5 * ((a.grade > b.grade) - (a.grade < b.grade)) for a, b in zip(ours, theirs)]
     return mean_interval(points, None if prompts is None else [*map(question_of, prompts)])
-
-
-def question_of(prompt: Messages) -> tuple:
-    """What a prompt asks, whatever its wording: in the bundled world language, topic and thing, elsewhere its text."""
-    text = prompt[-1]["content"]
-    if not language_of(text):
-        return (text,)
-    asked = find_question(text)
-    return asked.lang, asked.topic, asked.thing
-
-
-def word_of_judge(question: str, answer: str) -> str:
-    """What the judge says of an answer, in the learner's language; nothing if it does not know the question."""
-    if not language_of(question):
-        return ""
-    broken = judge(question, answer).broken
-    return "✗ " + ", ".join(map(fault_text, broken)) if broken else "✓ " + _("preferred")
-
-
-def side_by_side(prompts: Sequence[Messages], answers: dict[str, Sequence[str]]) -> HTML:
-    """A table to read: each prompt's last turn, and what each model in `answers` said to it; ValueError if any lack.
-
-    Below an answer to a question of the bundled world stands what the judge says of it.
-    """
-
-    def cell(question: str, answer: str) -> str | HTML:
-        word = word_of_judge(question, answer)
-        return HTML(paragraph(answer) + paragraph(word)) if word else answer
-
-    questions = [prompt[-1]["content"] for prompt in prompts]
-    rows = zip(questions, *answers.values(), strict=True)
-    return table(
-        [_("question"), *map(in_words, answers)], *([q, *(cell(q, answer) for answer in said)] for q, *said in rows)
-    )

@@ -22,7 +22,7 @@ from transformers import (
     set_seed,
 )
 
-from .batch import Row, SimilarLengths, batch_logps, encode, frozen, leaves_room, pack, row_logps, shares_prompts
+from .batch import REF_LOGPS, Row, SimilarLengths, batch_logps, encode_rows, frozen, pack, shares_prompts
 from .i18n import _
 from .interrupt import Complete, Guard, checkpoint_of, first_interrupt, same_random_state
 from .losses import dpo_loss, log_odds_ratio, orpo_loss
@@ -32,7 +32,6 @@ for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
     os.environ.setdefault(cache, "64")
 
 SHOW_PROGRESS: list[Callable] = []  # each training makes its own of these callbacks, and calls their `close`
-REF_LOGPS = ("ref_chosen_logps", "ref_rejected_logps")  # TRL's names for what the reference says of a pair
 TOKENS = ("chosen_tokens", "rejected_tokens")  # what a loss may ask for besides: how long the answers are
 
 
@@ -113,55 +112,6 @@ def check_args(args: TrainingArguments, **at_the_call: float) -> None:
             words = _("{config} has {name}={said}, where this trainer has {meant}; give β and λ at the call alone, and "
                       "for other settings of TRL's take TRL's own trainer")  # fmt: skip
             raise ValueError(words.format(config=type(args).__name__, name=name, said=said, meant=meant))
-
-
-def encode_rows(tokenizer, dataset: Dataset, columns: tuple[str, ...], args: object = None) -> list[Row | None]:
-    """A dataset as tokens, answers cut at `max_length`, None for a row that is left out; warns of both, by number."""
-    max_length = getattr(args, "max_length", None) or tokenizer.model_max_length
-    known = {*REF_LOGPS} <= {*dataset.column_names} and len(columns) == 2
-    refs = zip(*(dataset[name] for name in REF_LOGPS)) if known else [None] * len(dataset)
-    rows, left_out, cut = [], [], []
-    for i, (ref, *messages) in enumerate(zip(refs, *(dataset[name] for name in ("prompt", *columns)))):
-        row = encode(tokenizer, *messages)
-        room = max_length - len(row.prompt)
-        fits = leaves_room(len(row.prompt), max_length)
-        rows.append(Row(row.prompt, [answer[:room] for answer in row.answers], ref) if fits else None)
-        if not fits:
-            left_out.append(i)
-        elif max(map(len, row.answers)) > room:
-            cut.append(i)
-    if len(left_out) == len(rows):
-        raise ValueError(_("no row fits max_length={max_length} tokens; raise it").format(max_length=max_length))
-    for found, words in (
-        (left_out, _("{count} of {total} rows left out, the first is row {first}: their prompts fill "
-                     "max_length={max_length} tokens; raise max_length to keep them")),
-        (cut, _("{count} of {total} rows have an answer that is cut at max_length={max_length} tokens, the first is "
-                "row {first}; raise max_length to keep them whole")),
-    ):  # fmt: skip
-        if found:
-            numbers = {"count": len(found), "total": len(rows), "first": found[0], "max_length": max_length}
-            warnings.warn(words.format(**numbers), stacklevel=3)
-    return rows
-
-
-def precompute_ref_logps(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pairs: Dataset, args: TrainingArguments
-) -> Dataset:
-    """Pairs with two more columns, what `model` says of their answers: for `train_dpo`s that share their reference.
-
-    The columns have TRL's names, `ref_chosen_logps` and `ref_rejected_logps`, in nats; NaN for a row that is left out.
-    """
-    rows = encode_rows(tokenizer, pairs, ("chosen", "rejected"), args)
-    some, pad = [row for row in rows if row], tokenizer.pad_token_id or 0
-    shared = shares_prompts(model, some, pad)
-    found = torch.full((len(rows), 2), torch.nan)
-    with torch.autocast(model.device.type, torch.bfloat16 if args.bf16 else torch.float16, args.bf16 or args.fp16):
-        logps = row_logps(model, some, pad, args.per_device_train_batch_size, shared)
-    found[torch.tensor([row is not None for row in rows])] = logps
-    pairs = pairs.remove_columns([name for name in REF_LOGPS if name in pairs.column_names])
-    for name, column in zip(REF_LOGPS, found.T.tolist()):
-        pairs = pairs.add_column(name, column)
-    return pairs
 
 
 def released(model: PreTrainedModel) -> PreTrainedModel:

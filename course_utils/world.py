@@ -196,3 +196,12 @@ def judge(question: str, answer: str) -> Verdict:
         "concise": all(part.role != "filler" for part in parts),
     }
     return Verdict(tuple(rule for rule in RULES if not holds.get(rule, True)))
+
+
+def question_of(prompt: list[dict]) -> tuple:
+    """What a prompt asks, whatever its wording: in the bundled world language, topic and thing, elsewhere its text."""
+    text = prompt[-1]["content"]
+    if not language_of(text):
+        return (text,)
+    asked = find_question(text)
+    return asked.lang, asked.topic, asked.thing

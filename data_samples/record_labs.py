@@ -28,8 +28,9 @@ import torch  # noqa: E402
 from datasets import Dataset  # noqa: E402
 
 import course_utils as cu  # noqa: E402
-from course_utils.evaluation import answer_kl, question_of  # noqa: E402
+from course_utils.evaluation import answer_kl  # noqa: E402
 from course_utils.exercises import labs  # noqa: E402
+from course_utils.world import question_of  # noqa: E402
 
 SEEDS, STEPS, PAIRS = (0, 1, 2), 40, 8
 NOTEBOOK = HERE.parent / "notebooks" / "en" / "preference_labs.ipynb"

@@ -7,7 +7,7 @@ import torch
 from transformers import TrainingArguments
 
 import course_utils as cu
-from course_utils import evaluation
+from course_utils import generation
 from course_utils.evaluation import answer_logps
 from course_utils.world import Verdict
 
@@ -82,7 +82,7 @@ def test_a_cpu_reads_long_prompts_few_at_a_time(small, monkeypatch):
     monkeypatch.setattr(model, "generate", lambda **batch: read.append(batch["input_ids"].shape) or generate(**batch))
     prompts = [[{"role": "user", "content": "tea " * length}] for length in (1, 40, 20, 60, 2)]
     whole = cu.generate(model, tokenizer, prompts, temperature=0, max_new_tokens=4)
-    monkeypatch.setattr(evaluation, "CHARACTERS", 250)
+    monkeypatch.setattr(generation, "CHARACTERS", 250)
     assert cu.generate(model, tokenizer, prompts, temperature=0, max_new_tokens=4) == whole
     assert [rows for rows, _length in read] == [5, 2, 1, 1, 1]  # all; then the short ones, and each of the rest
 

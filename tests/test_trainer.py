@@ -26,9 +26,9 @@ from transformers import AutoModelForCausalLM, LlamaConfig, TrainerState, Traini
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 import course_utils as cu
-from course_utils.batch import encode
+from course_utils.batch import REF_LOGPS, encode, encode_rows
 from course_utils.interrupt import Guard, checkpoint_of, first_interrupt
-from course_utils.trainer import REF_LOGPS, PairTrainer, encode_rows
+from course_utils.trainer import PairTrainer
 
 LORA = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
 NAMES = [f"{kind}/{name}" for kind in ("rewards", "logps") for name in ("chosen", "rejected")]

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -106,3 +107,9 @@ def pulls(names: Sequence[str], found: Sequence, wanted: Sequence) -> tuple[str,
             go = _("grow") if rights[usable].sum() > 0 else _("fall")
             return "wrong_way", words.format(name=name, go=go)
     return None
+
+
+def real(value: Any, low: float = -math.inf, high: float = math.inf) -> bool:
+    """Whether this is a finite number from low to high, and no text, truth value or list."""
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
+    return is_number and math.isfinite(value) and low <= float(value) <= high

@@ -7,63 +7,25 @@ Nothing is read from the notebook; nothing that a learner's code does comes back
 import contextlib
 import copy
 import dis
-import html
 import inspect
 import itertools
-import math
-import numbers
-import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import torch
 from IPython import get_ipython
 from IPython.display import display
 
-from ..i18n import LITERAL, N_, _, language, shown
+from ..i18n import N_, _
 from .codes import TIERS, tier_of
 from .compare import all_finite, plain, pulls, relation, same
+from .feedback import Result, Shown
 from .runner import CheckFailed, failed, gradients, safe, todo, watch
 from .store import record
 
 SIGNS = {"pass": "✓", "fail": "✗", "error": "✗", "todo": "○"}
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A text to read, plain and as HTML; `code` goes below it."""
-
-    title: str
-    text: str
-    code: str = ""
-
-    def __repr__(self) -> str:
-        code = f"\n\n{shown(self.code, 5000)}" if self.code else ""
-        return f"{self.title}\n{textwrap.fill(shown(self.text), 100)}{code}"
-
-    def _repr_html_(self) -> str:
-        code = f"<pre lang='en'><code>{html.escape(shown(self.code, 5000))}</code></pre>" if self.code else ""
-        return (
-            f"<div lang='{language()}' class='{LITERAL}' style='border-left:4px solid currentColor;padding:0.3em 0.8em'>"
-            f"<strong>{html.escape(self.title)}</strong><p>{html.escape(shown(self.text))}</p>{code}</div>"
-        )
-
-
-@dataclass(frozen=True, repr=False)
-class Result(Shown):
-    """What a check found. outcome: "pass", "fail", "todo" or "error"; diagnosis: the mistake's key, or None."""
-
-    outcome: str = "todo"
-    diagnosis: str | None = None
-
-    def _ipython_display_(self) -> None:
-        """As a cell's last value it shows nothing more: `check` has shown it."""
-
-    def _repr_html_(self) -> str:
-        return super()._repr_html_().replace("<div ", "<div role='status' ", 1)
 
 
 @dataclass(frozen=True)
@@ -335,9 +297,3 @@ class DataExercise(Exercise):
                 key = mistake.key if mistake.outcome == "fail" else None
                 raise CheckFailed(mistake.outcome, key, _(mistake.message).format(**vars(given)))
         return " ".join((_(self.done).format(**vars(given)), _(self.why)))
-
-
-def real(value: Any, low: float = -math.inf, high: float = math.inf) -> bool:
-    """Whether this is a finite number from low to high, and no text, truth value or list."""
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
-    return is_number and math.isfinite(value) and low <= float(value) <= high

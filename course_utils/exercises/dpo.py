@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from ..data import load_preferences
 from ..data.report import LOOKS, REASONS
 from ..i18n import N_, _, shown
-from .compare import marked, plain
-from .core import AVERAGED, CheckFailed, DataExercise, FunctionExercise, Mistake, real, todo
+from .compare import marked, plain, real
+from .core import AVERAGED, CheckFailed, DataExercise, FunctionExercise, Mistake, todo
 from .predict import change_one
 from .runner import failed
 

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 
 from .. import losses as cu  # in the solutions, as learners call it
 from ..i18n import N_
-from .core import AVERAGED, DataExercise, FunctionExercise, Mistake, real, todo
+from .compare import real
+from .core import AVERAGED, DataExercise, FunctionExercise, Mistake, todo
 from .predict import change_one
 
 # ---------------------------------------------------------------- orpo.log_odds

@@ -4,7 +4,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from ..i18n import N_, _
-from .core import DataExercise, Mistake, real
+from .compare import real
+from .core import DataExercise, Mistake
 
 WORDS = ("up", "same", "down")
 #: Changes that count as none: of shares in percent, and of all other numbers relative to the larger one.

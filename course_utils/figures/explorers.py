@@ -10,12 +10,13 @@ import torch
 from IPython.display import display
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..evaluation import Messages, generate, word_of_judge
+from ..generation import Messages, generate
 from ..i18n import _, shown
 from ..losses import dpo_loss, fit_dpo, kl_divergence, log_odds_ratio, optimal_policy
 from ..pages import paragraph, table
 from .figure import BLUE, GREY, VERMILLION, YELLOW, Figure, styled
 from .plots import FORMULAS, SINGLE
+from .tables import word_of_judge
 
 POINT: dict = {"color": YELLOW, "marker": "D", "markeredgecolor": "black", "markersize": 9, "linestyle": ""}
 BETA: dict = {"value": 0.3, "min": -2, "step": 0.05, "readout_format": ".2g"}  # its slider is even in the logarithm
