@@ -3,7 +3,7 @@
 import operator
 from collections.abc import Sequence
 
-from .i18n import in_words, shown
+from .i18n import in_words, local_decimals, shown
 
 RELATIONS = {">": operator.gt, "≥": operator.ge, "<": operator.lt, "≤": operator.le}
 
@@ -25,7 +25,7 @@ class expect:  # called like a function, and shows itself
             pairs = list(zip(asked[::2], asked[1::2]))
             sign = "✓" if all(RELATIONS[relation](found, bound) for relation, bound in pairs) else "✗"
             bounds = ", ".join(f"{relation} {bound:.3g}" for relation, bound in pairs)
-            self.lines.append(f"{sign} {shown(in_words(name), 60)}: {found:.3g} ({bounds})")
+            self.lines.append(local_decimals(f"{sign} {shown(in_words(name), 60)}: {found:.3g} ({bounds})"))
 
     def __bool__(self) -> bool:
         return all(line.startswith("✓") for line in self.lines)

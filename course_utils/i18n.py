@@ -10,6 +10,8 @@ SOURCE_LANGUAGE = "en"
 _language = SOURCE_LANGUAGE
 #: What cannot be seen, and may change the look of its neighbours: control characters, marks of direction, half pairs.
 UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+#: A number with a decimal point: no version, no name of a model, no arXiv number.
+DECIMAL = re.compile(r"(?<![\w.])(\d{1,3})\.(\d+(?:e[-+]\d+)?)(?!\w|\.\w)")
 #: The classes of HTML in which MathJax, of both major versions, leaves $ alone.
 LITERAL = "tex2jax_ignore mathjax_ignore"
 
@@ -107,5 +109,14 @@ def shown(text: object, most: int = 2000) -> str:
 
 
 def format_thousands(number: int) -> str:
-    """A number with a thin space between its thousands, which no language takes for a decimal sign."""
-    return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    """A number with the sign between its thousands that the learner's language has."""
+    return f"{number:,}".replace(",", _(","))
+
+
+def local_decimals(text: str) -> str:
+    """A text to read, its numbers with the decimal sign of the learner's language; what Python prints keeps its point.
+
+    >>> set_language("vi"), local_decimals("β 0.3: 97.2 (95.1 – 98.4); trl 1.7.0, SmolLM2-1.7B"), set_language("en")
+    (None, 'β 0,3: 97,2 (95,1 – 98,4); trl 1.7.0, SmolLM2-1.7B', None)
+    """
+    return DECIMAL.sub(r"\1" + _(".") + r"\2", text)

@@ -46,6 +46,7 @@ def every():
         "margins": cu.plot_reward_margins(LOG),
         "margins of ORPO": cu.plot_reward_margins(LOG, "orpo"),
         "terms": cu.plot_orpo_terms(LOG),
+        "odds": cu.plot_why_odds(),
         "accuracy": cu.plot_accuracy(LOG),
         "judged": cu.plot_judge_against_margin(JUDGED),
         "lengths": cu.plot_length_against_reward(LENGTHS, EARNED),
@@ -214,6 +215,17 @@ def test_a_log_of_another_run_is_refused():
         cu.plot_length_against_reward(LENGTHS, {})
     with pytest.raises(ValueError, match="no “nll_loss”"):
         cu.plot_orpo_terms([{"step": 1, "loss": 1.0}])
+
+
+@pytest.mark.parametrize(("lang", "sign"), [("en", "."), ("vi", ",")])
+def test_the_numbers_of_a_picture_have_the_decimal_sign_of_the_language(lang, sign):
+    set_language(lang)
+    figure = cu.plot_sweep(SWEEP)
+    figure.png()
+    left, right = figure.axes
+    ticks = [text.get_text() for text in (*left.get_xticklabels(), *right.get_yticklabels())]
+    assert f"0{sign}1" in ticks and {c for tick in ticks for c in tick if not c.isdigit()} == {sign}
+    assert f"0{sign}240" in right.get_title() and f"λ 0{sign}1: 0{sign}25" in figure.alt_text
 
 
 def test_a_sweep_of_answers_that_nobody_judged_shows_the_fluent_ones():

@@ -15,6 +15,8 @@ sys.path.insert(0, str(ROOT.parent / "translations"))
 
 from sync import slug_of  # noqa: E402
 
+from course_utils.i18n import DECIMAL, local_decimals, set_language  # noqa: E402
+
 LESSONS = sorted(path.name for path in (ROOT / "en").glob("*.ipynb"))
 LANGUAGES = sorted(path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith((".", "_")))
 ALL = [(lang, name) for lang in LANGUAGES for name in LESSONS]
@@ -112,6 +114,17 @@ def test_every_figure_has_alternative_text(lang, name):
         if "data" in o and "<img" in o.data.get("text/html", "")
     ]
     assert shown and all(re.search(r'<img alt="[^"]{20,}"', html) for html in shown)
+
+
+@pytest.mark.parametrize(("lang", "name"), ALL)
+def test_the_numbers_of_tables_and_pictures_have_the_decimal_sign_of_the_language(lang, name):
+    set_language(lang)
+    for cell in cells(lang, name):
+        for output in cell.get("outputs", ()):
+            page = output.get("data", {}).get("text/html", "")
+            words = " ".join([*re.findall('alt="([^"]*)"', page), re.sub(r"<[^>]*>", " ", page)])
+            other = [found[0] for found in DECIMAL.finditer(words) if local_decimals(found[0]) != found[0]]
+            assert not other, (cell.id, other)
 
 
 def set_up(lang, name, content):

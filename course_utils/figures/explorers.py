@@ -11,7 +11,7 @@ from IPython.display import display
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..generation import Messages, generate
-from ..i18n import _, shown
+from ..i18n import _, local_decimals, shown
 from ..losses import dpo_loss, fit_dpo, kl_divergence, log_odds_ratio, optimal_policy
 from ..pages import paragraph, table
 from .figure import BLUE, GREY, VERMILLION, YELLOW, Figure, styled
@@ -76,7 +76,7 @@ def loss_parts(name: str, formula: str, margin: float, words: str, nll=0.0, scal
     shown |= {"NLL": f"{nll:.4f}", _("loss"): f"{nll + term[0]:.4f}"} if nll else {}
     rank = _("Undecided") if abs(margin) < 0.05 else _("Ranked right") if margin > 0 else _("Ranked wrongly")
     words = words.format(rank=rank, weight=f"{weights[0]:.2f}", **values)
-    return figure.with_legend(), table([*shown], [*shown.values()]), words
+    return figure.with_legend(), table([*shown], [*map(local_decimals, shown.values())]), local_decimals(words)
 
 
 def explore_dpo_loss() -> Explorer:
@@ -162,7 +162,8 @@ def explore_kl() -> Explorer:
             "policy by at most {gap} in any probability."
         )
         values = {"kl": f"{kl:.3f}", "reward": f"{reward:+.3f}", "kl2": f"{kl2:.3f}", "reward2": f"{reward2:+.3f}"}
-        return figure.with_legend(), words.format(beta=now, gap=f"{(found - best).abs().max():.0e}", **values)
+        words = words.format(beta=now, gap=f"{(found - best).abs().max():.0e}", **values)
+        return figure.with_legend(), local_decimals(words)
 
     return Explorer(draw, beta=wide(W.FloatLogSlider, "β", max=1, **BETA))
 

@@ -8,9 +8,11 @@ import matplotlib
 import matplotlib.figure
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+from matplotlib.ticker import FixedFormatter, ScalarFormatter
 from PIL import Image
 
-from ..i18n import in_words, shown
+from ..i18n import in_words, local_decimals, shown
 
 # Okabe and Ito's palette: colour-blind readers can tell these apart too.
 BLUE, VERMILLION, GREEN, YELLOW, GREY = "#0072B2", "#D55E00", "#009E73", "#F0E442", "#999999"
@@ -25,6 +27,13 @@ STYLE["text.parse_math"] = False  # a $ in a name is a $; an axis with a formula
 styled = matplotlib.rc_context(STYLE)
 
 
+class LocalFormatter(ScalarFormatter):
+    """An axis' numbers with the decimal sign of the learner's language."""
+
+    def __call__(self, x, pos=None) -> str:
+        return local_decimals(super().__call__(x, pos))
+
+
 class Figure(matplotlib.figure.Figure):
     """A figure of so many inches, drawn when shown, in two pixels for each of the page's; its words are its `alt_text`.
 
@@ -37,7 +46,7 @@ class Figure(matplotlib.figure.Figure):
 
     def __repr__(self) -> str:
         parts = [self.get_suptitle(), *(axes.get_title() for axes in self.axes), "; ".join(self.details)]
-        return ". ".join(" ".join(part.split()) for part in parts if part) + "."
+        return local_decimals(". ".join(" ".join(part.split()) for part in parts if part) + ".")
 
     alt_text = property(__repr__)
 
@@ -53,6 +62,15 @@ class Figure(matplotlib.figure.Figure):
     def png(self) -> bytes:
         """The figure as a picture of few colours."""
         canvas, buffer = FigureCanvasAgg(self), io.BytesIO()
+        for axis in [axis for axes in self.axes for axis in (axes.xaxis, axes.yaxis)]:
+            formatter = axis.get_major_formatter()
+            if type(formatter) is ScalarFormatter:
+                axis.set_major_formatter(LocalFormatter())
+            if isinstance(formatter, FixedFormatter):
+                formatter.seq = [*map(local_decimals, formatter.seq)]
+        for text in self.findobj(Text):
+            if "$" not in text.get_text():  # formulas have a point in every language
+                text.set_text(local_decimals(text.get_text()))
         canvas.draw()
         image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
         image = image.quantize(16, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)

@@ -8,16 +8,16 @@ from IPython.display import HTML
 
 from ..evaluation import share
 from ..generation import Messages
-from ..i18n import LITERAL, _, in_words, shown
+from ..i18n import LITERAL, _, in_words, local_decimals, shown
 from ..pages import paragraph, table
 from ..world import RULES, Verdict, fault_text, judge, language_of
 
 
 class Scores(pd.DataFrame):
-    """A table in whose names MathJax finds no formulas."""
+    """A table to read, with the decimal sign of the learner's language, in whose names MathJax finds no formulas."""
 
     def _repr_html_(self) -> str:
-        return self.to_html(border=0, classes=LITERAL, na_rep="–")
+        return local_decimals(self.to_html(border=0, classes=LITERAL, na_rep="–"))
 
 
 def translated(table: pd.DataFrame) -> pd.DataFrame:

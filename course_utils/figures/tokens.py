@@ -10,7 +10,7 @@ from IPython.display import HTML
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..batch import encode
-from ..i18n import LITERAL, _, shown
+from ..i18n import LITERAL, _, local_decimals, shown
 from ..losses import implicit_reward, token_logps
 from ..pages import paragraph, table
 from .figure import name_of
@@ -47,6 +47,11 @@ def answer_tokens(policy, reference, tokenizer, pair, side, beta) -> list[Token]
             pieces.append(Token._make([text[start:end], *sums, ids[begun] in tokenizer.all_special_ids]))
             start, begun = end, i + 1
     return pieces
+
+
+def nats(value: float, sign: str = "+") -> str:
+    """A number to read, with its sign, or with that of a negative one alone."""
+    return local_decimals(f"{value:{sign}.3f}")
 
 
 def token_css(reward: float, most: float) -> str:
@@ -96,27 +101,28 @@ class TokenView:
             marked = ""
             for token in self.answers[model][side]:
                 tag, style = "code" if token.special else "span", token_css(token.reward, most)
-                marked += f'<{tag} style="{style}" title="{token.reward:+.3f}">{html.escape(shown(token.text))}</{tag}>'
-            total = _("sum: {reward} nats").format(reward=f"{self.reward(model, side):+.3f}")
+                told, text = nats(token.reward), html.escape(shown(token.text))
+                marked += f'<{tag} style="{style}" title="{told}">{text}</{tag}>'
+            total = _("sum: {reward} nats").format(reward=nats(self.reward(model, side)))
             paper = "line-height:1.8; background-color:#fff; color:#000"  # in every theme
             return HTML(f"<div style='{paper}'>{marked}\n<b>{total}</b></div>")
 
         rows = [[name, *(cell(model, side) for model in self.answers)] for side, name in names.items()]
-        rows.append([_("margin"), *(HTML(f"<b>{self.margin(model):+.3f}</b>") for model in self.answers)])
+        rows.append([_("margin"), *(HTML(f"<b>{nats(self.margin(model))}</b>") for model in self.answers)])
         legend = _(
             "Each token carries β (log π - log π_ref), β = {beta}. Blue with a solid line: likelier than under the "
             "reference; orange with a dotted line: less likely. The strongest colour stands for {most} nats."
         ).format(beta=f"{self.beta:g}", most=f"{most:.3f}")
         columns = _("model"), _("answer"), _("token"), "log π", "log π_ref", "β (log π - log π_ref)"
         numbers = (
-            (shown(model), names[side], shown(t.text), f"{t.logps:.3f}", f"{t.ref_logps:.3f}", f"{t.reward:+.3f}")
+            (shown(model), names[side], shown(t.text), nats(t.logps, ""), nats(t.ref_logps, ""), nats(t.reward))
             for model, side, t in every
         )
         summary = _("All numbers as a table")
         every_number = pd.DataFrame(numbers, columns=columns).to_html(index=False, border=0, classes=LITERAL)
         answers = table([_("answer"), *self.answers], *rows, first="th")
         return (
-            f"{paragraph(self.question)}{answers.data}{paragraph(legend)}"
+            f"{paragraph(self.question)}{answers.data}{paragraph(local_decimals(legend))}"
             f"<details><summary>{summary}</summary>{every_number}</details>"
         )
 

@@ -7,13 +7,13 @@ import torch
 from peft import get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from ..i18n import _
+from ..i18n import _, local_decimals
 from .models import find
 
 #: Tokens of a row with both of its answers, and those of its answers: the mean of HH-RLHF's rows of up to 256 tokens.
 TOKENS, ANSWERS = 168, 72
-#: What a lesson takes, as measured once: pairs for each step of its main training, as many again for each of the first
-#: 32, which its other trainings take too, pairs besides, and what is read and answered without training.
+#: What a lesson takes, as measured once: pairs for each step of its main training, more for each of the first 32, which
+#: its other trainings take too, pairs besides, and short answers.
 EACH_STEP, EACH_SHORT_STEP, PAIRS, READ = 13, 38, 115, 3000
 
 
@@ -61,4 +61,5 @@ def how_long(setup) -> str:
         words += " " + _("cu.start(…, max_steps=20) makes it about {few:.0f} minutes.")
     if setup.memory:
         words += " " + _("A training may take {memory} GB of memory; the lesson, which keeps its models, 5 GB more.")
-    return words.format(steps=steps, minutes=minutes[steps], seconds=a_pair, few=minutes[20], memory=setup.memory)
+    numbers = {"minutes": minutes[steps], "seconds": a_pair, "few": minutes[20], "memory": setup.memory}
+    return local_decimals(words.format(steps=steps, **numbers))
