@@ -179,6 +179,8 @@ def test_the_lessons_run_on_real_names_and_end_well_when_the_hub_goes_after_the_
 
     found = lesson(hub, tmp_path, lang, name, until="setup", then=go)
     assert (found["model"], found["data"], found["pairs"]) == (INSTRUCT, "DatasetDict", 420)
+    laws, others = ([line for line in found["checks"] if line.startswith(sign)] for sign in "✓·")
+    assert laws and others and {*laws, *others} == {*found["checks"]}  # no '✗'
     if name == "dpo":
         assert found["loss"] == pytest.approx(math.log(2), abs=1e-4)
         assert found["margin"] == pytest.approx(0, abs=1e-4)

@@ -127,7 +127,7 @@ def test_every_choice_has_its_argument(gpu, capsys):
     assert cu.start(device="cpu").is_bundled
     assert cu.start(precision="fp32").training_args["fp16"] is False
     named = cu.start(instruct_model=INSTRUCT, base_model="a/b", lora=True)
-    assert "may not fit into 15.0 GB" in capsys.readouterr().out
+    assert f"What memory {INSTRUCT} takes is not known here, and 15.0 GB are free" in capsys.readouterr().out
     assert (named.instruct_model, named.base_model, named.peft_config.r) == (INSTRUCT, "a/b", 16)
     assert cu.start(instruct_model=INSTRUCT).base_model == BASE
     assert cu.start(lora=True).peft_config and cu.start(lora=False).peft_config is None

@@ -11,7 +11,7 @@ import torch
 import transformers
 from peft import LoraConfig
 
-from ..i18n import _, set_language, shown
+from ..i18n import _, local_decimals, set_language, shown
 from .clock import how_long
 from .hub import HUB_ERRORS, download, explain_hub_error
 from .models import BUNDLED, SAMPLES
@@ -156,12 +156,15 @@ def start(
         ]
         if not (plans or models or asked):
             words = _("{memory:.1f} GB of free memory do not hold a lesson with {model}; the bundled model is taken.")
-            print(words.format(memory=memory, model=SMALLEST))
+            print(local_decimals(words.format(memory=memory, model=SMALLEST)))
             return start(lang, hub=False, **named)
         if not plans:
             model = model or SMALLEST
             words = _("{model} may not fit into {memory:.1f} GB; if it does, a larger batch_size= is faster.")
-            print(words.format(model=shown(model, 200), memory=memory))
+            if Path(model).name not in {Path(name).name for name, *_plan in table}:
+                words = _("What memory {model} takes is not known here, and {memory:.1f} GB are free; if it fits, a "
+                          "larger batch_size= is faster.")  # fmt: skip
+            print(local_decimals(words.format(model=shown(model, 200), memory=memory)))
         model, lora, pairs, planned = (*plans, (model, lora is not False, 1, None))[0]
         real, tokens = real or [model], max_length or usual
         shares = 2 if precision == "fp32" and device == "cuda" else 1
