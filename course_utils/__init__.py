@@ -25,6 +25,7 @@ from .figures.plots import (
     plot_reward_margins,
     plot_sweep,
     plot_verdicts,
+    plot_why_odds,
     plot_win_rates,
 )
 from .figures.tables import score_table, side_by_side, translated

@@ -103,7 +103,7 @@ OWN_WORDS = {
     "plot_orpo_terms": lambda t: cu.plot_orpo_terms(log_with(t)),
     "plot_accuracy": lambda t: cu.plot_accuracy(log_with(t)),
 }
-NO_TEXT = {"explore_dpo_loss", "explore_kl", "explore_orpo_loss"}
+NO_TEXT = {"explore_dpo_loss", "explore_kl", "explore_orpo_loss", "plot_why_odds"}
 
 
 class Page(HTMLParser):

@@ -13,7 +13,9 @@ with (ROOT / "data_samples" / "sources.csv").open(encoding="utf-8", newline="") 
     ROWS = list(csv.DictReader(file))
 
 #: A place in a paper, in English or Vietnamese, and a link to one.
-PLACE = re.compile(r"\bTables? \d|\bFigures? \d|\b[Aa]ppendix [A-Z]\b|\b[Pp]hụ lục [A-Z]\b|\b(?:section|mục) \d+\.\d")
+PLACE = re.compile(
+    r"\b(?:Tables?|Figures?|Bảng|Hình) \d|\b(?:[Aa]ppendix|[Pp]hụ lục) [A-Z]\b|\b(?:section|mục) \d+\.\d"
+)
 LINK = re.compile(r"\]\(https://arxiv\.org/abs/[\d.]+\)")
 #: What has digits and is no figure: links, formulas, code, places, equations, years, lists, names such as Llama-2 7B.
 NO_FIGURES = (
@@ -21,7 +23,7 @@ NO_FIGURES = (
     r"^```[\s\S]*?^```",
     r"\$\$[^$]+\$\$|\$[^$\n]+\$",
     r"`[^`\n]+`",
-    r"\b(?:Tables?|Figures?|[Ss]ection|[Pp]hần|[Mm]ục) \d+(?:\.\d+)?",
+    r"\b(?:Tables?|Figures?|Bảng|Hình|[Ss]ection|[Pp]hần|[Mm]ục) \d+(?:\.\d+)?",
     r"\b(?:eqs?\.|phương trình) \d+(?: (?:to|đến) \d+)?",
     r"\b(?:19|20)\d\d\b",
     r"^\s*\d+\. ",
@@ -108,7 +110,7 @@ def test_each_paper_is_linked_and_each_place_named_in_the_file_that_quotes_it():
 def test_a_figure_without_a_row_is_found_in_both_languages():
     values = {"41.7", "12.20"}
     assert uncovered("On HH-RLHF (Table 2) ORPO wins 41.7%, and 50.1% elsewhere.", "en", values) == ["50.1%"]
-    assert uncovered("Trên HH-RLHF (Table 2), ORPO thắng 41,7%, còn nơi khác 50,1%.", "vi", values) == ["50,1%"]
+    assert uncovered("Trên HH-RLHF (Bảng 2), ORPO thắng 41,7%, còn nơi khác 50,1%.", "vi", values) == ["50,1%"]
     assert uncovered("So says Table 1 of 7B models. Mistral has 12.20%, Zephyr 10.99%.", "en", values) == ["10.99%"]
     assert uncovered("See Table 4:\n\n| a | b |\n|---|---|\n| Llama-3 8B | 18.2 |", "en", values) == ["18.2"]
     assert uncovered("It costs 7 ([Kaplan](https://arxiv.org/abs/2001.08361)).", "en", values) == ["7"]

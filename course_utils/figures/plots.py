@@ -120,6 +120,27 @@ def plot_orpo_terms(log: Sequence[dict]) -> Figure:
 
 
 @styled
+def plot_why_odds(log_ratio: float = 3.0) -> Figure:
+    """What P is left to a rejected answer where a log-ratio to the chosen one is asked for: of odds, of probabilities.
+
+    P is an answer's, 0..1; section 7.1 of arXiv:2403.07691 compares the two ratios.
+    """
+    figure = Figure(6.5, 4)
+    axes, chosen = figure.subplots(), np.linspace(0, 0.999, 1000)
+    odds, probabilities = chosen / (1 - chosen) * np.exp(-log_ratio), chosen * np.exp(-log_ratio)
+    left = {_("by odds"): (odds / (1 + odds), PREFERRED), _("by probabilities"): (probabilities, FLUENT)}
+    for label, (rejected, style) in left.items():
+        axes.plot(chosen, rejected, label=label, **style | {"marker": ""})
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":", label=_("as likely as the chosen answer"))
+    high = np.searchsorted(chosen, 0.99)
+    title = _("A log-ratio of {ratio:g} at P = {p:.2f} of the chosen answer leaves the rejected one\n{left}")
+    told = ", ".join(f"{label} {rejected[high]:.2f}" for label, (rejected, _style) in left.items())
+    axes.set_title(title.format(ratio=log_ratio, p=chosen[high], left=told))
+    axes.set(xlabel=_("P of the chosen answer"), ylabel=_("P that is left to the rejected answer"))
+    return figure.with_legend()
+
+
+@styled
 def plot_accuracy(log: Sequence[dict]) -> Figure:
     """In how many pairs of each batch the chosen answer earns more than the rejected one. log: TRL's log_history."""
     # before the first update all margins are 0, which TRL counts as wrong
