@@ -5,8 +5,9 @@ unless said otherwise:
 
 - dpo_seeds.csv and orpo_seeds.csv: each model of a lesson's default run;
 - match.csv: SFT and then DPO against ORPO, at equal compute and with equal pairs, and against SFT on the chosen
-  answers of these pairs. Compute is tokens read × parameters × 6 for forward and backward, and × 2 more for the forward
-  passes of DPO's reference (Kaplan et al. 2020, table 1), in 1e12 FLOPs;
+  answers of these pairs, which is ORPO with λ = 0 (and reads the rejected ones for its log). Compute is tokens read ×
+  parameters × 6 for forward and backward, and × 2 more for the forward passes of DPO's reference (Kaplan et al. 2020,
+  table 1), in 1e12 FLOPs;
 - match_wins.csv: how often the answer of one side beats the other's, with its 95% interval over distinct questions.
 """
 
@@ -30,35 +31,29 @@ from course_utils.world import Verdict  # noqa: E402
 LESSONS = {name: HERE.parent / "notebooks" / "en" / f"{name}_finetuning_example.ipynb" for name in ("dpo", "orpo")}
 SEEDS = (0, 1, 2)
 STEPS = {"dpo": 150, "orpo": 100}  # as the lessons have it, of 8 pairs each
+LAM = 0.5  # ORPO's λ there
 FORWARD_AND_BACKWARD, FORWARD = 6, 2  # FLOPs for each token and parameter
 COMPUTE, PAIRS, CHOSEN, DPO = "ORPO, equal compute", "ORPO, equal pairs", "SFT on chosen, equal pairs", "SFT + DPO"
 
 
-def train_on_chosen(model, tokenizer, pairs, args, lam, loss, peft_config):
-    """In place of `cu.train_orpo`: SFT on the chosen answers alone."""
-    demonstrations = pairs.remove_columns("rejected").rename_column("chosen", "completion")
-    return cu.train_sft(model, tokenizer, demonstrations, args, peft_config)
-
-
-def run(lesson: str, seed: int, steps: int | None = None, train: str = "cu.train_orpo") -> dict:
-    """Run a lesson's cells tagged `default-run` with another seed, number of steps or training; what they define."""
+def run(lesson: str, seed: int, steps: int | None = None, lam: float = LAM) -> dict:
+    """Run a lesson's cells tagged `default-run` with another seed, number of steps or λ; what they define."""
     os.chdir(LESSONS[lesson].parent)
     names = {"cu": cu, "setup": cu.start("en"), "loss": {"dpo": cu.dpo_loss, "orpo": cu.orpo_loss}[lesson]}
-    names |= {"display": lambda *shown: None, "train_on_chosen": train_on_chosen}
+    names |= {"display": lambda *shown: None}
     cells = [
         cell.source
         for cell in nbformat.read(LESSONS[lesson], as_version=4).cells
         if "default-run" in cell.metadata.get("tags", [])
     ]
     source = "\n".join(cells)
-    for old, new in (
-        ("seed = 0\n", f"seed = {seed}\n"),
-        (f"max_steps={STEPS[lesson]}", f"max_steps={steps or STEPS[lesson]}"),
-    ):
+    changes = {"seed = 0\n": f"seed = {seed}\n", f"max_steps={STEPS[lesson]}": f"max_steps={steps or STEPS[lesson]}"}
+    changes |= {f"lam = {LAM} if": f"lam = {lam} if"} if lesson == "orpo" else {}
+    for old, new in changes.items():
         if source.count(old) != 1:
             raise ValueError(f"{lesson}: expected {old!r} once in the cells tagged default-run")
         source = source.replace(old, new)
-    exec(source.replace("cu.train_orpo", train), names)
+    exec(source, names)
     return names
 
 
@@ -70,9 +65,9 @@ def scores(names: dict, seed: int) -> pd.DataFrame:
     return table
 
 
-def measure(lesson: str, seed: str, steps: str = "", train: str = "cu.train_orpo") -> None:
+def measure(lesson: str, seed: str, steps: str = "", lam: str = "") -> None:
     """Run a lesson and print all that is recorded of it, as JSON."""
-    names = run(lesson, int(seed), int(steps) if steps else None, train)
+    names = run(lesson, int(seed), int(steps) if steps else None, float(lam or LAM))
     parameters = names["base"].num_parameters()
     orpo = lesson == "orpo"
     read = {"orpo": names["orpo"].tokens} if orpo else {"sft": names["sft"].tokens, "dpo": names["dpo"].tokens}
@@ -108,7 +103,7 @@ def match(seed: int, dpo: dict, orpo: dict) -> dict[str, dict]:
         steps = round(sides[COMPUTE]["steps"] * dpo[compute] / sides[COMPUTE][compute])
         sides[COMPUTE] = measured("orpo", seed, steps)
     sides[PAIRS] = measured("orpo", seed, STEPS["dpo"])
-    sides[CHOSEN] = measured("orpo", seed, STEPS["dpo"], "train_on_chosen")
+    sides[CHOSEN] = measured("orpo", seed, STEPS["dpo"], 0.0)
     return sides
 
 
