@@ -10,7 +10,7 @@ import transformers
 
 #: Steps of the lessons, and how many are taken. A margin must grow on a learner's own 20, and a match needs enough of
 #: both sides to come out at equal compute, in a number that is none of these.
-STEPS = {20: 9, 32: 3, 40: 3, 80: 15, 100: 15, 150: 15}
+STEPS = {20: 9, 32: 3, 40: 3, 80: 15, 100: 6, 150: 6}
 ROWS = {"train": 450, "test": 100}
 TOKENS = 24
 USED = set()

@@ -122,6 +122,8 @@ def test_the_numbers_of_tables_and_pictures_have_the_decimal_sign_of_the_languag
     for cell in cells(lang, name):
         for output in cell.get("outputs", ()):
             page = output.get("data", {}).get("text/html", "")
+            if page.startswith("<div lang="):
+                continue  # a report, whose numbers are rows, in thousands
             words = " ".join([*re.findall('alt="([^"]*)"', page), re.sub(r"<[^>]*>", " ", page)])
             other = [found[0] for found in DECIMAL.finditer(words) if local_decimals(found[0]) != found[0]]
             assert not other, (cell.id, other)

@@ -210,8 +210,7 @@ def test_less_patience_takes_fewer_steps_and_is_told_how_long_they_take(hub, mon
     assert cu.start(device="cpu", hub=True, max_steps=10**6).dpo["max_steps"] == 100
 
 
-@pytest.mark.parametrize("lora", [False, True])
-@pytest.mark.parametrize("name", ["small", "large"])
+@pytest.mark.parametrize(("name", "lora"), [("small", True), ("large", False)])
 def test_a_pair_and_an_answer_are_timed_on_a_model_of_the_same_shape(name, lora, tmp_path, monkeypatch):
     """By a clock that only the model moves: its parameters times the tokens that it reads."""
     work, from_config = [0], clock.AutoModelForCausalLM.from_config

@@ -125,7 +125,7 @@ def explore_kl() -> Explorer:
     rewards = torch.tensor([1.5, 0.8, 0.2, -0.5, -1.5], dtype=torch.float64)
     ref = torch.tensor([0.10, 0.35, 0.30, 0.15, 0.10], dtype=torch.float64)
     answers = _("helpful"), _("padded"), _("curt"), _("off topic"), _("rude")
-    names = [f"{name} (r = {reward:+.1f})" for name, reward in zip(answers, rewards)]
+    names = [local_decimals(f"{name} (r = {reward:+.1f})") for name, reward in zip(answers, rewards)]
 
     def stand(beta):
         best = optimal_policy(ref, rewards, beta)

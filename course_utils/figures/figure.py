@@ -9,7 +9,7 @@ import matplotlib.figure
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
-from matplotlib.ticker import FixedFormatter, ScalarFormatter
+from matplotlib.ticker import ScalarFormatter
 from PIL import Image
 
 from ..i18n import in_words, local_decimals, shown
@@ -63,11 +63,8 @@ class Figure(matplotlib.figure.Figure):
         """The figure as a picture of few colours."""
         canvas, buffer = FigureCanvasAgg(self), io.BytesIO()
         for axis in [axis for axes in self.axes for axis in (axes.xaxis, axes.yaxis)]:
-            formatter = axis.get_major_formatter()
-            if type(formatter) is ScalarFormatter:
+            if type(axis.get_major_formatter()) is ScalarFormatter:
                 axis.set_major_formatter(LocalFormatter())
-            if isinstance(formatter, FixedFormatter):
-                formatter.seq = [*map(local_decimals, formatter.seq)]
         for text in self.findobj(Text):
             if "$" not in text.get_text():  # formulas have a point in every language
                 text.set_text(local_decimals(text.get_text()))
@@ -85,4 +82,4 @@ class Figure(matplotlib.figure.Figure):
 
 def name_of(thing: object) -> str:
     """A name from anywhere, in the learner's language if the course knows it, and short enough for a picture."""
-    return shown(in_words(str(thing)), 60)
+    return local_decimals(shown(in_words(str(thing)), 60))

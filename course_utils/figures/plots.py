@@ -209,7 +209,7 @@ def plot_sweep(table: pd.DataFrame, name: str = "λ") -> Figure:
     """
     figure, name = Figure(10, 3.9), name_of(name)
     left, right = figure.subplots(1, 2)
-    values, best, nll = [f"{value:g}" for value in table.index], table["preferred"], table["nll"]
+    values, best, nll = [name_of(f"{value:g}") for value in table.index], table["preferred"], table["nll"]
     *_others, unit = FORMULAS["orpo"]
     curves = [(_("preferred"), best, left, PREFERRED), (_("fluent"), table["fluent"], left, FLUENT)]
     most = _("Most are preferred at {name} = {value}: {percent}%")
