@@ -129,6 +129,17 @@ def test_the_numbers_of_tables_and_pictures_have_the_decimal_sign_of_the_languag
             assert not other, (cell.id, other)
 
 
+#: Checks of what holds of every model.
+LAWS = {"dpo-first-step-holds", "log1mexp-holds", "orpo-first-step"}
+
+
+@pytest.mark.parametrize("name", [name for name in LESSONS if "finetuning" in name])
+def test_a_check_whose_numbers_were_set_for_the_bundled_model_says_so(name):
+    checks = {cell.id: cell.source for cell in cells("en", name) if "cu.expect(" in cell.source}
+    assert len(checks) >= 6
+    assert {one for one in checks if "bundled=setup.is_bundled" not in checks[one]} == LAWS & {*checks}
+
+
 def set_up(lang, name, content):
     """The set-up cell, with another folder in the place of Colab's."""
     return next(cell.source for cell in cells(lang, name) if cell.id == "setup").replace("/content/", f"{content}/")

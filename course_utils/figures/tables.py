@@ -78,6 +78,5 @@ def side_by_side(prompts: Sequence[Messages], answers: dict[str, Sequence[str]])
 
     questions = [prompt[-1]["content"] for prompt in prompts]
     rows = zip(questions, *answers.values(), strict=True)
-    return table(
-        [_("question"), *(local_decimals(in_words(name)) for name in answers)], *([q, *(cell(q, answer) for answer in said)] for q, *said in rows)
-    )
+    columns = [_("question"), *(local_decimals(in_words(name)) for name in answers)]
+    return table(columns, *([q, *(cell(q, answer) for answer in said)] for q, *said in rows))
