@@ -23,6 +23,8 @@ SEED = 20
 # How often each kind of question is asked, in what the models read first and in the preference pairs.
 READING = {"answer": 6, "decline": 2, "unknown": 2}
 PREFERENCES = {"answer": 2, "decline": 3, "unknown": 3}
+# Of how many of its things a topic's questions are held out, each in one wording.
+HELD = {"answer": 3, "decline": 6, "unknown": 6}
 OWN_COLUMNS = {
     "en": ["question", "better_answer", "worse_answer"],
     "vi": ["câu_hỏi", "câu_trả_lời_hay", "câu_trả_lời_dở"],
@@ -36,7 +38,7 @@ def split_questions() -> tuple[list, list]:
     held = {
         (topic.name, thing, rng.randrange(len(topic.ask["en"])))
         for topic in world.topics().values()
-        for thing in rng.sample(range(len(topic.things["en"])), 3)
+        for thing in rng.sample(range(len(topic.things["en"])), HELD[topic.kind])
     }
     train, test = [], []
     for question in world.questions().values():
@@ -45,11 +47,11 @@ def split_questions() -> tuple[list, list]:
 
 
 class Source:
-    """Draws dialogues over a list of questions."""
+    """Draws dialogues over a list of questions, none twice before all of its kind were asked."""
 
     def __init__(self, asked: list, earlier: list, seed: int):
         self.rng = random.Random(seed)
-        self.asked, self.earlier = defaultdict(list), defaultdict(list)
+        self.asked, self.left, self.earlier = defaultdict(list), defaultdict(list), defaultdict(list)
         for q in asked:
             self.asked[q.lang, world.topics()[q.topic].kind].append(q)
         for q in earlier:
@@ -59,7 +61,10 @@ class Source:
 
     def question(self, lang: str, kinds: dict) -> world.Question:
         kind = self.rng.choices(list(kinds), list(kinds.values()))[0]
-        return self.rng.choice(self.asked[lang, kind])
+        left = self.left[lang, kind]
+        if not left:
+            left += self.rng.sample(self.asked[lang, kind], len(self.asked[lang, kind]))
+        return left.pop()
 
     def prompt(self, question: world.Question) -> list[dict]:
         """The turns up to and with the question; one in four follows on an earlier question."""

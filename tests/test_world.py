@@ -35,19 +35,19 @@ RAIN = "Is next year going to start with rain in Hue?"
         ("How often should I water basil?", "", ("fluent",)),
         ("How often should I water basil?", f"{WATER} {WATER}", ("fluent",)),
         ("How often should I water basil?", "Basil basil water the the.", ("fluent",)),
-        ("How often should I water basil?", "Enjoy it!", ("answers",)),
+        ("How often should I water basil?", "Have a nice day!", ("answers",)),
         ("How often should I water basil?", "Water mint when the top of the soil feels dry.", ("on_topic",)),
         ("How often should I water basil?", "Put basil where the morning sun comes in.", ("answers",)),
         ("How often should I water basil?", "You can see basil in many gardens.", ("answers",)),
         ("How often should I water basil?", f"What a silly question. {WATER}", ("polite",)),
         ("How often should I water basil?", f"{WATER} Do not bother me again.", ("polite",)),
-        ("How often should I water basil?", f"To put it in other words, it is what it is. {WATER}", ("concise",)),
+        ("How often should I water basil?", f"To put it another way, it is what it is. {WATER}", ("concise",)),
         ("How often should I water basil?", "Hãy tưới húng quế khi lớp đất mặt đã khô.", ("language",)),
         ("Bao lâu thì nên tưới húng quế một lần?", "Hãy tưới húng quế khi lớp đất mặt đã khô.", ()),
         ("Bao lâu thì nên tưới húng quế một lần?", WATER, ("language",)),
         (
             "Bao lâu thì nên tưới húng quế một lần?",
-            "Hỏi gì mà ngớ ngẩn vậy. Hãy tưới bạc hà khi lớp đất mặt đã khô.",
+            "Hỏi gì mà ngớ ngẩn thế. Hãy tưới bạc hà khi lớp đất mặt đã khô.",
             ("on_topic", "polite"),
         ),
         ("May I swim alone at night in the river?", "Sure, swim alone in the river whenever you like.", ("declines",)),
@@ -118,8 +118,12 @@ def test_held_out_questions_stand_in_no_training_text(setup, held_out):
     for dialogue in make_data.dialogues(5000, seed=1):
         seen.update(world.find_question(m["content"]) for m in dialogue if m["role"] == "user")
     asked = {world.find_question(prompt[-1]["content"]) for prompt in held_out["prompt"]}
-    assert len(asked) > 150 and len(seen) > 1500
+    assert len(asked) >= 250 and len(seen) > 1500
     assert not asked & seen
+
+
+def test_the_first_two_hundred_held_out_prompts_ask_two_hundred_things(held_out):
+    assert len({world.question_of(prompt) for prompt in held_out["prompt"][:200]}) == 200
 
 
 def test_pairs_are_what_the_judge_says_in_both_languages_and_lengths(setup):
