@@ -1,6 +1,6 @@
 """Train the bundled tokenizer and base models from scratch: `python data_samples/make_models.py [small|large]`.
 
-CPU only, seeded, about an hour on 2 cores for both. The models read dialogues of the bundled
+CPU only, seeded, about an hour on 2 cores for both, one core each. The models read dialogues of the bundled
 world, two answers in five good and the others with a fault, so that there is something to align.
 """
 
@@ -10,6 +10,7 @@ import random
 import sys
 import time
 from collections import deque
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
@@ -37,10 +38,10 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 SHAPES = {
-    "small": {"hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 4, "num_attention_heads": 6},
+    "small": {"hidden_size": 160, "intermediate_size": 448, "num_hidden_layers": 4, "num_attention_heads": 5},
     "large": {"hidden_size": 320, "intermediate_size": 864, "num_hidden_layers": 6, "num_attention_heads": 10},
 }
-STEPS = {"small": 4200, "large": 2200}
+STEPS = {"small": 5000, "large": 2500}
 LEARNING_RATE = {"small": 0.007, "large": 0.005}
 BATCH = 32
 # Sampling at temperature 1 from a small model keeps a long tail of stray tokens. Scaling the last norm
@@ -141,7 +142,7 @@ anything but learning.
   rude, padded, in the wrong language, evade the question, agree to something dangerous or pretend to know.
   The held-out questions stand in none of them.
 - **Training**: {steps:,} steps of {batch} dialogues, next-token loss on every token, Muon and AdamW, bfloat16
-  autocast; {minutes:.0f} minutes on 2 CPU cores. The last norm is scaled by {sharpen}, which is the same as sampling
+  autocast; {minutes:.0f} minutes on one CPU core. The last norm is scaled by {sharpen}, which is the same as sampling
   the model as trained at temperature {temperature:.2f}. Weights are stored in float16.
 - **The judge's figures** on the {prompts} held-out prompts, sampled at temperature 1, mean of three seeds:
   preferred {preferred:.1f}%, fluent {fluent:.1f}%, on topic {on_topic:.1f}%. By language, preferred and fluent:
@@ -186,25 +187,31 @@ def write_card(name: str) -> None:
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 
+def make(name: str, tokenizer: PreTrainedTokenizerFast) -> str:
+    """Train the bundled model of this name, and write a card for it; what was done, in a line."""
+    torch.set_num_threads(1)  # one model a core is faster than one model on two
+    corpus = dialogues(STEPS[name] * BATCH, SEED + 11)
+    texts = [tokenizer.apply_chat_template(dialogue, tokenize=False) for dialogue in corpus]
+    rows = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    start = time.time()
+    model = pretrain(SHAPES[name], tokenizer, rows, STEPS[name], LEARNING_RATE[name])
+    minutes = (time.time() - start) / 60
+    folder = HERE / "models" / name
+    model.to(torch.float16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    tokens = sum(map(len, rows))
+    figures = {"dialogues": len(rows), "tokens": tokens, "minutes": round(minutes, 1)}
+    (folder / "training.json").write_text(json.dumps(figures) + "\n")
+    write_card(name)
+    return f"{name}: {model.num_parameters():,} parameters, {tokens:,} tokens, {minutes:.0f} minutes"
+
+
 def main(names: list[str]) -> None:
-    """Train the bundled models of these names, and write a card for each."""
+    """Train the bundled models of these names, one a core."""
     tokenizer = make_tokenizer(list(dialogues(20_000, SEED + 10)))
-    for name in names:
-        corpus = dialogues(STEPS[name] * BATCH, SEED + 11)
-        texts = [tokenizer.apply_chat_template(dialogue, tokenize=False) for dialogue in corpus]
-        rows = tokenizer(texts, add_special_tokens=False)["input_ids"]
-        start = time.time()
-        model = pretrain(SHAPES[name], tokenizer, rows, STEPS[name], LEARNING_RATE[name])
-        minutes = (time.time() - start) / 60
-        folder = HERE / "models" / name
-        model.to(torch.float16).save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        tokens = sum(map(len, rows))
-        (folder / "training.json").write_text(
-            json.dumps({"dialogues": len(rows), "tokens": tokens, "minutes": round(minutes, 1)}) + "\n"
-        )
-        write_card(name)
-        print(f"{name}: {model.num_parameters():,} parameters, {tokens:,} tokens, {minutes:.0f} minutes")
+    with ProcessPoolExecutor(2) as pool:
+        for done in pool.map(make, names, [tokenizer] * len(names)):
+            print(done)
 
 
 if __name__ == "__main__":
