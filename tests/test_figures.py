@@ -40,6 +40,10 @@ EARNED = {"chosen": [1.0, 2.0, 3.0], "rejected": [3.0, 2.0, 1.0]}
 WINS = {"seed 0": (0.5, 0.45, 0.55), "seed 1": (0.7, 0.6, 0.8)}
 
 
+SHARES = {"preferred, %": [40.0, 60.0], "preferred, low": [35.0, 55.0], "preferred, high": [45.0, 65.0]}
+ARMS = pd.DataFrame(SHARES | {"preferred, seed 0": [41.0, 59.0]}, index=["length, similar", "length, sigmoid_norm"])
+
+
 def every():
     """One of each figure."""
     return {
@@ -51,6 +55,7 @@ def every():
         "judged": cu.plot_judge_against_margin(JUDGED),
         "lengths": cu.plot_length_against_reward(LENGTHS, EARNED),
         "sweep": cu.plot_sweep(SWEEP),
+        "arms": cu.plot_arms(ARMS),
         "wins": cu.plot_win_rates(WINS, "ORPO", "DPO"),
         "verdicts": cu.plot_verdicts({"a": [Verdict()] * 3 + [Verdict(("fluent",))]}),
     }
@@ -132,7 +137,7 @@ def test_the_axis_carries_the_formula_and_the_unit_of_its_method(method, formula
         ("lengths", "chosen +1.00, rejected -1.00."),
         (
             "sweep",
-            "Most are preferred at λ = 0.1: 90%. The NLL lies between 0.240 and 0.250. preferred: λ 0: 60, λ 0.1: 90",
+            "preferred: between 60 and 90%. The NLL lies between 0.240 and 0.250. preferred: λ 0: 60, λ 0.1: 90",
         ),
         ("wins", "ORPO against DPO: win rates from 50 to 70%. seed 0: 50% (45% – 55%); seed 1: 70% (60% – 80%)."),
         ("verdicts", "Preferred answers: a 75%. a: 75% preferred, 0% fluent, but breaks a rule, 25% not fluent."),
@@ -232,4 +237,4 @@ def test_a_sweep_of_answers_that_nobody_judged_shows_the_fluent_ones():
     figure = cu.plot_sweep(SWEEP.assign(preferred=float("nan")))
     left, right = figure.axes
     assert [line.get_label() for line in left.get_lines()] == ["fluent"] and len(right.get_lines()) == 1
-    assert left.get_title() == "Most are fluent at λ = 0: 99%" and "preferred" not in figure.alt_text
+    assert left.get_title() == "fluent: between 98 and 99%" and "preferred" not in figure.alt_text

@@ -64,7 +64,7 @@ def plot_arms(table: pd.DataFrame, what: str = "preferred") -> Figure:
 
     table: a row an arm, with columns such as "preferred, %", "preferred, low", "preferred, high", "preferred, seed 0".
     """
-    figure = Figure(7, 0.9 + 0.3 * len(table))
+    figure = Figure(7, 1.1 + 0.3 * len(table))
     axes, places = figure.subplots(), np.arange(len(table))
     mean, bars = with_bars(table, what)
     seeds = [column for column in table if column.startswith(f"{what}, seed")]
@@ -77,7 +77,7 @@ def plot_arms(table: pd.DataFrame, what: str = "preferred") -> Figure:
     axes.invert_yaxis()
     axes.set_xlabel(_("share of answers, %"))
     best, worst = mean.idxmax(), mean.idxmin()
-    title = _("{what}: from {low:.1f}% ({worst}) to {high:.1f}% ({best})")
+    title = _("{what}: from {low:.1f}% ({worst})\nto {high:.1f}% ({best})")
     numbers = {"what": name_of(what), "low": mean.min(), "high": mean.max()}
     axes.set_title(title.format(**numbers, worst=name_of(worst), best=name_of(best)))
     return figure.with_legend()

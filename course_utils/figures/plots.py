@@ -209,18 +209,18 @@ def plot_sweep(table: pd.DataFrame, name: str = "λ") -> Figure:
     """
     figure, name = Figure(10, 3.9), name_of(name)
     left, right = figure.subplots(1, 2)
-    values, best, nll = [name_of(f"{value:g}") for value in table.index], table["preferred"], table["nll"]
+    values, nll = [name_of(f"{value:g}") for value in table.index], table["nll"]
     *_others, unit = FORMULAS["orpo"]
-    curves = [(_("preferred"), best, left, PREFERRED), (_("fluent"), table["fluent"], left, FLUENT)]
-    most = _("Most are preferred at {name} = {value}: {percent}%")
-    if best.isna().all():
-        curves, best, most = curves[1:], table["fluent"], _("Most are fluent at {name} = {value}: {percent}%")
+    curves = [(_("preferred"), table["preferred"], left, PREFERRED), (_("fluent"), table["fluent"], left, FLUENT)]
+    curves = [curve for curve in curves if not curve[1].isna().all()]
     for label, column, axes, style in (*curves, ("NLL", nll, right, SINGLE | {"marker": "^"})):
         axes.plot(range(len(values)), column, label=label, **style)
         axes.set(xlabel=name, xticks=range(len(values)), xticklabels=values)
         figure.details.append(f"{label}: " + ", ".join(f"{name} {v}: {n:.4g}" for v, n in zip(values, column)))
-    most = most.format(name=name, value=values[best.argmax()], percent=f"{best.max():.0f}")
-    left.set(title=most, ylabel=_("answers, %"), ylim=(-4, 104))
+    what, shares = curves[0][:2]
+    title = _("{what}: between {low} and {high}%")
+    title = title.format(what=what, low=f"{shares.min():.0f}", high=f"{shares.max():.0f}")
+    left.set(title=title, ylabel=_("answers, %"), ylim=(-4, 104))
     between = _("The NLL lies between {low} and {high}").format(low=f"{nll.min():.3f}", high=f"{nll.max():.3f}")
     right.set(title=between, ylabel="NLL, " + _(unit))
     widen(right)
