@@ -150,7 +150,7 @@ def read_own(answer) -> SimpleNamespace:
 COMPARED = [
     Mistake("other_prompts", N_("The two sides have a different number of verdicts. Both must answer the same prompts."), holds=lambda a: a.alike),
     *ENOUGH_JUDGED,
-    Mistake("same_run", N_("Every verdict of the two sides is the same. Are they two runs?"), holds=lambda a: not a.same),
+    Mistake("same_run", N_("Every verdict of the two sides is the same. Are they two runs? If they are, train both for more steps, until they part."), holds=lambda a: not a.same),
     Mistake("no_conclusion", N_("The conclusion is one of three words: better, worse, undecided."), holds=lambda a: isinstance(a.said, str) and a.said in ("better", "worse", "undecided")),
     Mistake("interval_holds_half", N_("You say better or worse, but the interval of the paired comparison, {low} – {high}, contains one half: chance alone could explain what you saw."), holds=lambda a: a.said == a.follows or a.follows != "undecided"),
     Mistake("undecided_though_clear", N_("The interval of the paired comparison, {low} – {high}, leaves one half out. Then your data do decide; say how."), holds=lambda a: a.said == a.follows or a.said != "undecided"),
@@ -166,12 +166,15 @@ OWN_LOSS = DataExercise(
         Mistake("not_three", N_("Give a dict with the verdicts of your loss under “ours”, those of DPO under “theirs”, and your “conclusion”.")),
         *COMPARED,
     ],
-    model_answer='''def my_loss(pc, pr, rc, rr, beta):
+    model_answer='''from dataclasses import replace
+
+def my_loss(pc, pr, rc, rr, beta):
     margin = beta * (pc - rc - pr + rr)
     return torch.exp(-margin).clamp(max=5)  # the exponential loss of boosting, cut off
 
-mine = cu.train_dpo(base, tokenizer, few, args, beta=beta, loss=my_loss)
-usual = cu.train_dpo(base, tokenizer, few, args, beta=beta)
+my_args = replace(args, max_steps=40)  # after 20 steps the two still answer alike
+mine = cu.train_dpo(base, tokenizer, few, my_args, beta=beta, loss=my_loss)
+usual = cu.train_dpo(base, tokenizer, few, my_args, beta=beta)
 my_verdicts, usual_verdicts = (judged(run.model) for run in (mine, usual))
 my_rate, my_low, my_high = cu.win_rate(my_verdicts, usual_verdicts)
 my_conclusion = "better" if my_low > 0.5 else "worse" if my_high < 0.5 else "undecided"
@@ -387,14 +390,15 @@ SHORTER = DataExercise(
         Mistake("not_shorter", N_("Your answers have {ours} words on average, theirs {theirs}; expected at least a tenth fewer."), holds=lambda a: a.shorter),
         Mistake("worse", N_("They are shorter, but worse: win rate {rate} ({low} – {high}), all of it below one half. To be short is easy; to stay good is the task."), holds=lambda a: a.follows != "worse"),
     ],
-    model_answer='''my_pairs, my_prompts = [], list(pairs.shuffle(1).select(range(240))["prompt"])
+    model_answer='''my_pairs, my_prompts = [], list(pairs.shuffle(1).select(range(400))["prompt"])
 for prompt, *two in zip(my_prompts, *(cu.generate(biased.model, tokenizer, my_prompts, seed=i) for i in (1, 2))):
     grades = [cu.judge(prompt[-1]["content"], text).grade for text in two]
     best, worst = sorted(two, key=lambda text: (-cu.judge(prompt[-1]["content"], text).grade, len(text)))
     if grades[0] != grades[1] or longer(worst, best):
         sides = {side: [{"role": "assistant", "content": text}] for side, text in (("chosen", best), ("rejected", worst))}
         my_pairs.append({"prompt": prompt} | sides)
-mine = cu.train_dpo(biased.model, tokenizer, Dataset.from_list(my_pairs), args, beta=beta)
+my_args = replace(args, learning_rate=4e-4, max_steps=30)  # as high a rate as that of `biased`, and longer
+mine = cu.train_dpo(biased.model, tokenizer, Dataset.from_list(my_pairs), my_args, beta=beta)
 texts = {"our answers": cu.generate(mine.model, tokenizer, prompts, seed=seed), "their answers": said_biased}
 found = {name: cu.judge_all(prompts, texts[f"{key} answers"]) for name, key in (("ours", "our"), ("theirs", "their"))}
 my_answer = texts | found
