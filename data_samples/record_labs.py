@@ -178,7 +178,7 @@ def length(arm: str, seed: int) -> dict:
 
     if "similar" in arm:
         data = data.filter(lambda pair: alike(pair["chosen"][0]["content"], pair["rejected"][0]["content"]))
-    data = data.select(range(PAIRS * STEPS))
+    data = data.select(range(min(PAIRS * STEPS, len(data))))
     if arm != "true labels":
         data = data.map(lab()["by_length"])
     loss, beta = lab()["penalised"] if "penalty" in arm else cu.dpo_loss, 0.1

@@ -31,7 +31,7 @@ RUNS = {
     "F": {"max_steps": 80, "seed": 1},
 }
 #: Judged as they train: the lesson's settings, and those of its section 8.
-JUDGED = {"lr 1.5e-4": {"max_steps": 60}, "lr 3e-3": {"max_steps": 60, "learning_rate": 3e-3}}
+JUDGED = {"lr 1.25e-4": {"max_steps": 60}, "lr 3e-3": {"max_steps": 60, "learning_rate": 3e-3}}
 EVERY = 10
 
 
@@ -82,7 +82,7 @@ def main() -> None:
     text = json.dumps({name: one for name, (one, _answers) in found.items()}).replace("}, {", "},\n{")
     (HERE / "judged.json").write_text(text + "\n", encoding="utf-8", newline="\n")
     answers = {name: said[-1] for name, (_one, said) in found.items()}
-    before = found["lr 1.5e-4"][1][0]
+    before = found["lr 1.25e-4"][1][0]
     shown = asked([prompt[-1]["content"] for prompt in names["prompts"][:200]], before, answers)
     text = json.dumps(shown, ensure_ascii=False, indent=1)
     (HERE / "asked.json").write_text(text + "\n", encoding="utf-8", newline="\n")

@@ -1,7 +1,7 @@
 """Run the lessons' own cells with several seeds and record the judge's figures: `make runs`.
 
-Each run has a process of its own, so that its peak memory is its own. Writes, in percent of the held-out prompts
-unless said otherwise:
+Each run has a process of its own, so that its peak memory is its own, on one core. Writes, in percent of the held-out
+prompts unless said otherwise:
 
 - dpo_seeds.csv and orpo_seeds.csv: each model of a lesson's default run;
 - match.csv: SFT and then DPO against ORPO, at equal compute and with equal pairs, and against SFT on the chosen
@@ -11,11 +11,13 @@ unless said otherwise:
 - match_wins.csv: how often the answer of one side beats the other's, with its 95% interval over distinct questions.
 """
 
+import io
 import json
 import os
 import resource
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -82,7 +84,7 @@ def measure(lesson: str, seed: str, steps: str = "", lam: str = "") -> None:
         "compute, 1e12 FLOPs": round(flops * parameters / 1e12, 2),
         "training, s": round(sum(names[stage].log[-1]["train_runtime"] for stage in read)),
         "peak memory, MB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-        "models in training": 1 if orpo else 2,
+        "models held in training": 1 if orpo else 2,
         "stages": len(read),
         "steps": sum(names[stage].log[-1]["step"] for stage in read),
     }
@@ -90,25 +92,23 @@ def measure(lesson: str, seed: str, steps: str = "", lam: str = "") -> None:
 
 
 def measured(*arguments) -> dict:
-    """What `measure` prints, run in a process of its own."""
+    """What `measure` prints, run in a process of its own, on one core."""
     command = [sys.executable, __file__, *map(str, arguments)]
-    lines = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    one_core = os.environ | {"OMP_NUM_THREADS": "1"}
+    lines = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=one_core).stdout.splitlines()
     return json.loads(lines[-1])
 
 
-def match(seed: int, dpo: dict, orpo: dict) -> dict[str, dict]:
-    """The sides of one seed, by name; `orpo` is a run of any length, from which the number of steps is reckoned."""
-    sides, compute = {DPO: dpo, COMPUTE: orpo}, "compute, 1e12 FLOPs"
-    while abs(dpo[compute] / sides[COMPUTE][compute] - 1) > 0.02:  # batches differ in length
-        steps = round(sides[COMPUTE]["steps"] * dpo[compute] / sides[COMPUTE][compute])
-        sides[COMPUTE] = measured("orpo", seed, steps)
-    sides[PAIRS] = measured("orpo", seed, STEPS["dpo"])
-    sides[CHOSEN] = measured("orpo", seed, STEPS["dpo"], 0.0)
-    return sides
+def equal_compute(seed: int, dpo: dict, orpo: dict) -> dict:
+    """ORPO with as much compute as this run of SFT and DPO; `orpo` is a run from which the steps are reckoned."""
+    compute = "compute, 1e12 FLOPs"
+    while abs(dpo[compute] / orpo[compute] - 1) > 0.02:  # batches differ in length
+        orpo = measured("orpo", seed, round(orpo["steps"] * dpo[compute] / orpo[compute]))
+    return orpo
 
 
 def win_rate(runs: list[dict], ours: str, theirs: str) -> tuple[float, ...]:
-    """How often one side's answer beats the other's, over the runs of `match`."""
+    """How often one side's answer beats the other's, over the runs of one match a seed."""
     one, other = (
         [Verdict(tuple(broken)) for run in runs for broken in run[side]["verdicts"]] for side in (ours, theirs)
     )
@@ -117,14 +117,18 @@ def win_rate(runs: list[dict], ours: str, theirs: str) -> tuple[float, ...]:
 
 def main() -> None:
     """Write the tables of the seeds, and of the match."""
-    tables: dict[str, list] = {"dpo": [], "orpo": []}
-    matches = []
-    for seed in SEEDS:
-        found = {lesson: measured(lesson, seed) for lesson in LESSONS}
-        for lesson, one in found.items():
-            tables[lesson].append(pd.read_csv(pd.io.common.StringIO(one["scores"]), index_col=["seed", "model"]))
-            print(tables[lesson][-1])
-        matches.append(match(seed, **found))
+    with ThreadPoolExecutor(2) as pool:
+        found = {(seed, lesson): pool.submit(measured, lesson, seed) for seed in SEEDS for lesson in LESSONS}
+        sides = {(seed, PAIRS): pool.submit(measured, "orpo", seed, STEPS["dpo"]) for seed in SEEDS}
+        sides |= {(seed, CHOSEN): pool.submit(measured, "orpo", seed, STEPS["dpo"], 0.0) for seed in SEEDS}
+        for seed in SEEDS:
+            sides[seed, DPO] = found[seed, "dpo"]
+            both = (found[seed, lesson].result() for lesson in LESSONS)
+            sides[seed, COMPUTE] = pool.submit(equal_compute, seed, *both)
+    tables: dict[str, list] = {lesson: [] for lesson in LESSONS}
+    for (_seed, lesson), one in found.items():
+        tables[lesson].append(pd.read_csv(io.StringIO(one.result()["scores"]), index_col=["seed", "model"]))
+    matches = [{side: sides[seed, side].result() for side in (DPO, COMPUTE, PAIRS, CHOSEN)} for seed in SEEDS]
     for lesson, parts in tables.items():
         pd.concat(parts).to_csv(HERE / f"{lesson}_seeds.csv")
     rows = pd.DataFrame({(seed, side): one for seed, sides in enumerate(matches) for side, one in sides.items()}).T
