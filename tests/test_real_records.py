@@ -136,21 +136,16 @@ ACCURACY, KL, WORDS = "accuracy, %", "KL, nats", "words"
 LONGER, OTHERS = "accuracy, chosen longer, %", "accuracy, chosen not longer, %"
 CLAIMS: dict[tuple[str, str], dict[tuple[str, ...], tuple[str, ...]]] = {
     ("dpo", "real-points-read"): {
-        ("points", "manners-dpo-0", "step 30"): (ACCURACY,),
         ("points", "manners-dpo-0", "step 60"): (ACCURACY, OTHERS, LONGER, KL, WORDS),
-        ("points", "manners-dpo-1", "step 60"): (ACCURACY, KL, WORDS),
+        ("points", "manners-dpo-1", "step 60"): (KL, WORDS),
         ("points", "manners-dpo, both seeds", "step 60"): (ACCURACY,),
         ("points", "manners-dpo-0", "base"): (WORDS,),
         ("runs", "manners-dpo-0", ""): ("minutes", "GB"),
-        ("points", "manners-dpo-lora", "step 60"): (ACCURACY, KL),
         ("runs", "manners-dpo-lora", ""): ("GB",),
-        ("points", "manners-dpo-hasty", "step 60"): (ACCURACY, KL, WORDS),
-        ("points", "hh-rlhf-dpo-0", "base"): (WORDS,),
-        ("points", "hh-rlhf-dpo-0", "step 50"): (ACCURACY,),
-        ("points", "hh-rlhf-dpo-0", "step 100"): (ACCURACY, OTHERS, LONGER, KL, WORDS),
-        ("points", "hh-rlhf-dpo-1", "step 100"): (ACCURACY, KL, WORDS),
+        ("points", "manners-dpo-hasty", "step 60"): (ACCURACY, KL),
+        ("points", "hh-rlhf-dpo-0", "step 100"): (OTHERS, LONGER),
         ("points", "hh-rlhf-dpo, both seeds", "step 100"): (ACCURACY,),
-        ("runs", "hh-rlhf-dpo-0", ""): ("minutes", "GB"),
+        ("runs", "hh-rlhf-dpo-0", ""): ("minutes",),
     },
     ("dpo", "real-answers-read"): {
         **{("judged", f"world-{seed}", "sft"): ("preferred, %",) for seed in (0, 1)},
