@@ -44,9 +44,9 @@ REFUSAL = "cannot share a prompt between two answers; each gets a row of its own
 
 @pytest.fixture(scope="module")
 def few(pairs):
-    """The shortest pairs, none as long as another."""
+    """Eight short pairs, each clearly longer than the one before."""
     lengths = [sum(len(row[side][0]["content"]) for side in ("prompt", "chosen", "rejected")) for row in pairs]
-    return pairs.select(sorted(range(len(pairs)), key=lengths.__getitem__)[:24:3])
+    return pairs.select(sorted(range(len(pairs)), key=lengths.__getitem__)[:120:15])
 
 
 @pytest.fixture(scope="module")
