@@ -7,7 +7,7 @@ import inspect
 import math
 import random
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import takewhile
@@ -162,7 +162,7 @@ def shares_prompts(model: PreTrainedModel, rows: list[Row], pad_token_id: int) -
     """Whether a prompt can be read once for both of its answers; says so if not.
 
     A recurrent model, some kinds of attention and a sliding window shorter than a row do not allow it. Tried on the
-    first row and the longest, against every answer read alone, with nothing around it. ValueError if the model gives
+    shortest row and the longest, against every answer read alone, with nothing around it. ValueError if the model gives
     other numbers even with one answer a row.
     """
 
@@ -170,7 +170,8 @@ def shares_prompts(model: PreTrainedModel, rows: list[Row], pad_token_id: int) -
         ids, labels = torch.tensor([[prompt + answer], [[-100] * len(prompt) + answer]], device=model.device)
         return sequence_logps(model(input_ids=ids).logits.float(), labels).item()
 
-    probe = [rows[0], max(rows, key=lambda row: len(row.prompt) + max(map(len, row.answers)))]
+    by_length = sorted(rows, key=lambda row: len(row.prompt) + max(map(len, row.answers)))
+    probe = [by_length[0], by_length[-1]]
     with frozen(model):
         expected = torch.tensor([[alone(row.prompt, answer) for answer in row.answers] for row in probe])
     rounding = 2e-4 if model.dtype == torch.float32 else 5e-2  # nats a token, some 100 times what rounding does
@@ -213,20 +214,18 @@ class SimilarLengths(Sampler):
     """The order of "group_by_length": batches at random, new in each epoch, rows of similar length in each batch.
 
     Less padding makes a step a third faster. The library's own order falls in length every 50 batches, and the curves
-    with it.
+    with it. epoch: asked for when one begins, because the library's `set_epoch` does not reach a sampler whose batches
+    are shared out among processes and skipped up to a checkpoint.
     """
 
-    def __init__(self, lengths: list[int], batch_size: int, seed: int):
-        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
+    def __init__(self, lengths: list[int], batch_size: int, seed: int, epoch: Callable[[], float | None] = lambda: 0):
+        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, epoch
 
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
     def __iter__(self) -> Iterator[int]:
-        rng = random.Random(f"{self.seed} {self.epoch}")
+        rng = random.Random(f"{self.seed} {int(self.epoch() or 0)}")
         order = rng.sample(range(len(self)), len(self))
         for start in range(0, len(order), 50 * self.batch_size):
             some = slice(start, start + 50 * self.batch_size)

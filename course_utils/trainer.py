@@ -69,7 +69,8 @@ class PairTrainer(Trainer):
         if self.args.train_sampling_strategy != "group_by_length":
             return super()._get_train_sampler(train_dataset)
         step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        return SimilarLengths([len(row) for row in self.train_dataset], step, self.args.seed)
+        lengths = [len(row) for row in self.train_dataset]
+        return SimilarLengths(lengths, step, self.args.seed, lambda: self.state.epoch)
 
     def reference_logps(self, batch: dict[str, torch.Tensor], logps: torch.Tensor) -> torch.Tensor:
         """Those of the reference, (prompts, 2). ValueError if the policy does not start from it."""

@@ -74,7 +74,6 @@ def test_two_processes_train_dpo_as_one_with_the_doubled_batch(small, whole, tmp
     assert_same_run(tmp_path / "two", small[0], whole(cu.train_dpo))
 
 
-@pytest.mark.xfail(strict=True, reason="resumed on two processes in the middle of an epoch it reads other batches")
 def test_orpo_killed_on_one_process_and_resumed_on_two_ends_like_a_whole_run(small, whole, tmp_path):
     words = ("--method", "orpo", "--preferences", DATA, "--limit", 24, "--lam", 0.3, "--output_dir", tmp_path / "two")
     words += ("--resume_from_checkpoint", "true")
