@@ -1122,6 +1122,20 @@ def test_a_prediction_is_told_what_came_true_and_why():
     assert "margin / beta: you said up, it went down (6 → 3) ✗" in text and "closer to it" in text
 
 
+@pytest.mark.parametrize(
+    ("name", "answer", "in_english", "in_vietnamese"),
+    [
+        ("orpo.versus_dpo", match(**EVEN), "43.1% – 56.9%", "43,1% – 56,9%"),
+        ("dpo.change_one", changed(after=AFTER | {"margin": 3.25}), "(2 → 3.25)", "(2 → 3,25)"),
+    ],
+)
+def test_the_numbers_of_a_check_have_the_decimal_sign_of_the_language(name, answer, in_english, in_vietnamese):
+    assert in_english in cu.ex(name).check(answer).text
+    set_language("vi")
+    text = cu.ex(name).check(answer).text
+    assert in_vietnamese in text and in_english not in text
+
+
 def test_every_named_mistake_of_the_tables_is_tried_here():
     tried = {
         "dpo.own_dataset": test_own_dataset,

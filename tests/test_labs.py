@@ -20,6 +20,7 @@ from trl import DPOTrainer
 
 import course_utils as cu
 from course_utils.exercises import labs
+from course_utils.i18n import DECIMAL, set_language
 from course_utils.world import Verdict
 
 ROOT = Path(__file__).parents[1]
@@ -333,6 +334,13 @@ def shorter(ours="a b c", theirs="a b c d e f", better=41):
 )
 def test_shorter_must_not_be_worse(answer, found):
     assert verdict("labs.shorter", answer) == found
+
+
+def test_the_numbers_of_words_have_the_decimal_sign_of_the_language():
+    assert "3.0 words instead of 6.0" in cu.ex("labs.shorter").check(shorter()).text
+    set_language("vi")
+    text = cu.ex("labs.shorter").check(shorter()).text
+    assert "3,0" in text and "6,0" in text and not DECIMAL.search(text)
 
 
 def turned(row):
