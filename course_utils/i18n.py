@@ -60,8 +60,8 @@ def _(message: str) -> str:
 #: Words of recorded tables, of what the lessons check, and names of models in them, for `in_words`.
 LABELS: tuple[str, ...] = N_("accuracy"), N_("chosen longer"), N_("chosen not longer"), N_("words"), N_("nats")
 LABELS += N_("method"), N_("minutes"), N_("learning rate"), N_("pairs"), N_("model"), N_("run"), N_("runs"), N_("seed")
-LABELS += N_("seeds"), N_("both seeds"), N_("step"), N_("steps"), N_("ours"), N_("theirs"), N_("rate"), N_("low")
-LABELS += N_("high"), N_("compute"), N_("training"), N_("peak memory"), N_("models held in training"), N_("stages")
+LABELS += N_("seeds"), N_("both seeds"), N_("step"), N_("steps"), N_("ours"), N_("theirs"), N_("low"), N_("high")
+LABELS += N_("compute"), N_("training"), N_("peak memory"), N_("models held in training"), N_("stages")
 LABELS += N_("equal compute"), N_("equal pairs"), N_("SFT on chosen"), N_("log odds ratio"), N_("logp of rejected")
 LABELS += N_("round"), N_("own"), N_("once"), N_("fixed"), N_("tied"), N_("length"), N_("similar")
 LABELS += N_("penalty"), N_("true labels"), N_("training loss"), N_("held-out loss"), N_("held-out accuracy")

@@ -137,7 +137,7 @@ A Llama of {parameters:,} parameters ({shape}; vocabulary {vocabulary}, byte-lev
 for the lessons of this course. It is a toy: it knows the bundled world and nothing else. Do not use it for
 anything but learning.
 
-- **Data**: {dialogues:,} dialogues ({tokens:,} tokens) written by the grammar in `course_utils/world.py`, half
+- **Data**: {dialogues:,} dialogues ({tokens:,} tokens) written by `data_samples/grammar.py`, half
   English, half Vietnamese. Two answers in five are good; the others break one rule each, on purpose: they are
   rude, padded, in the wrong language, evade the question, agree to something dangerous or pretend to know.
   The held-out questions stand in none of them.

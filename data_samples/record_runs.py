@@ -136,8 +136,9 @@ def main() -> None:
     every = f"seeds {SEEDS[0]}–{SEEDS[-1]}"
     asked = {(COMPUTE, DPO, f"seed {seed}"): [matches[seed]] for seed in SEEDS}
     asked |= {(ours, DPO, every): matches for ours in (COMPUTE, PAIRS, CHOSEN)} | {(PAIRS, CHOSEN, every): matches}
-    wins = pd.DataFrame({key: win_rate(runs, *key[:2]) for key, runs in asked.items()}, index=["rate", "low", "high"]).T
-    wins.round(3).rename_axis(["ours", "theirs", "runs"]).to_csv(HERE / "match_wins.csv")
+    columns = [f"win rate, {part}" for part in ("%", "low", "high")]
+    wins = 100 * pd.DataFrame({key: win_rate(runs, *key[:2]) for key, runs in asked.items()}, index=columns).T
+    wins.round(1).rename_axis(["ours", "theirs", "runs"]).to_csv(HERE / "match_wins.csv")
     print(rows, wins, sep="\n")
 
 

@@ -102,6 +102,7 @@ def label_parts(table):
 )
 def test_recorded_tables_speak_the_learners_language(table, index):
     read = pd.read_csv(PACKAGE.parent / "data_samples" / f"{table}.csv", index_col=index)
+    read = read[[name for name in read if not name.endswith((", low", ", high"))]]  # which go into another column
     assert cu.translated(read).equals(read) and label_parts(cu.translated(read)) == label_parts(read)
     set_language("vi")
     shown = cu.translated(read)

@@ -239,7 +239,7 @@ def plot_win_rates(rates: dict[str, tuple[float, float, float]], ours: str, thei
     axes.errorbar(wins, range(len(rates)), xerr=[wins - low, high - wins], fmt="o", color=BLUE, label=label)
     axes.axvline(50, color=VERMILLION, linestyle="--", linewidth=1, label=_("as often as not"))
     figure.details = [
-        f"{name}: {rate:.0%} ({low:.0%} – {high:.0%})" for name, (rate, low, high) in zip(names, rates.values())
+        f"{name}: {rate:.1%} ({low:.1%} – {high:.1%})" for name, (rate, low, high) in zip(names, rates.values())
     ]
     return figure.with_legend()
 
