@@ -39,10 +39,10 @@ CHAT_TEMPLATE = (
 )
 SHAPES = {
     "small": {"hidden_size": 160, "intermediate_size": 448, "num_hidden_layers": 4, "num_attention_heads": 5},
-    "large": {"hidden_size": 320, "intermediate_size": 864, "num_hidden_layers": 6, "num_attention_heads": 10},
+    "large": {"hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 6, "num_attention_heads": 8},
 }
-STEPS = {"small": 5000, "large": 2500}
-LEARNING_RATE = {"small": 0.007, "large": 0.005}
+STEPS = {"small": 5000, "large": 4000}
+LEARNING_RATE = {"small": 0.007, "large": 0.006}
 BATCH = 32
 # Sampling at temperature 1 from a small model keeps a long tail of stray tokens. Scaling the last norm
 # by this factor is the same as sampling at temperature 1 / SHARPEN from the model as trained.

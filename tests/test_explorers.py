@@ -102,8 +102,8 @@ def test_the_weights_are_those_of_the_losses_gradients():
     logps = torch.tensor([1.0, -1.0], requires_grad=True)
     cu.dpo_loss(logps[:1], logps[1:], torch.zeros(1), torch.zeros(1), 0.3).sum().backward()
     assert f"that is {-logps.grad[0]:.3f} on each" in words(dpo)
-    logps = torch.tensor([0.6, 0.4]).log().requires_grad_()
-    (cu.orpo_loss(-logps[:1], logps[:1], logps[1:], 0.1) + logps[0]).sum().backward()
+    logps = torch.tensor([0.9, 0.8]).log().requires_grad_()
+    (cu.orpo_loss(-logps[:1], logps[:1], logps[1:], 0.3) + logps[0]).sum().backward()
     assert f"up with {-logps.grad[0]:.3f}, beside" in words(orpo)
 
 
@@ -120,6 +120,16 @@ def test_the_curves_go_through_the_pair_and_the_loss_axis_starts_at_zero(monkeyp
             assert len(set(styles)) == len(styles)
     cu.explore_kl()
     assert len({bar[0].get_hatch() for bar in drawn[-1].axes[0].containers}) == 3
+
+
+def test_with_a_higher_beta_the_pull_starts_stronger_and_ends_sooner(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Figure, "png", lambda figure: drawn.append(figure) or b"")
+    cu.explore_dpo_loss()
+    once, twice = (dict(zip(*line.get_data())) for line in drawn[-1].axes[1].lines[:2])
+    assert [*once] == [*twice] and min(once) < -10 and max(once) > 10
+    assert once[min(once)] == pytest.approx(0.3, abs=0.01) and twice[min(twice)] == pytest.approx(0.6, abs=0.01)
+    assert twice[max(twice)] < once[max(once)] < 0.01
 
 
 def test_without_lambda_only_the_nll_is_left():

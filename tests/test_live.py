@@ -19,18 +19,19 @@ class Notebook:
         monkeypatch.setattr("course_utils.figures.live.display", self.display)
         monkeypatch.setattr(ShowProgress, "place", (None, None))
 
-    def display(self, figure, display_id):
-        self.update(figure)
+    def display(self, page, raw, display_id):
+        self.update(page, raw)
         return self
 
-    def update(self, figure):
+    def update(self, page, raw):
         self.now += self.cost
         self.drawn += self.cost
-        self.shown.append((self.now, figure.alt_text))
+        self.shown.append((self.now, page["text/plain"]))
+        self.is_picture = "<img" in page["text/html"]
 
-    def train(self, seconds, step_time=0.25, entry=ENTRY):
+    def train(self, seconds, step_time=0.25, entry=ENTRY, left=0):
         live, steps = ShowProgress(clock=lambda: self.now), int(seconds / step_time)
-        state = TrainerState(max_steps=steps)
+        state = TrainerState(max_steps=steps + left)
         live.on_train_begin(None, state, None)
         for step in range(1, steps + 1):
             self.now += step_time
@@ -59,9 +60,10 @@ def test_a_cheap_picture_is_redrawn_about_every_two_seconds(monkeypatch):
     assert 12 <= len(notebook.shown) <= 16
 
 
-def test_the_title_counts_down_and_the_last_picture_holds_the_whole_run(monkeypatch):
+def test_the_title_counts_down_and_the_last_words_are_of_the_whole_run(monkeypatch):
     notebook = Notebook(monkeypatch, cost=0.01)
     notebook.train(100)
+    assert not notebook.is_picture
     told = [text for _time, text in notebook.shown]
     assert told[0].startswith("step 8 of 400, 1:38 left. The margin stays at 0.50.")
     assert told[-1].startswith("step 400 of 400.") and "left" not in told[-1]
@@ -79,10 +81,13 @@ def test_orpo_with_lambda_zero_shows_the_margin_before_lambda():
     assert log[0]["rewards/margins"] == 0
 
 
-def test_a_short_run_leaves_one_picture(monkeypatch):
+def test_a_short_run_leaves_its_words_and_a_broken_one_its_picture(monkeypatch):
     notebook = Notebook(monkeypatch, cost=0.01)
     notebook.train(1)
-    assert len(notebook.shown) == 1
+    assert len(notebook.shown) == 1 and not notebook.is_picture
+    notebook.train(1, left=2)
+    assert len(notebook.shown) == 2 and notebook.is_picture
+    assert notebook.shown[-1][1].startswith("step 4 of 6.")
 
 
 @pytest.mark.parametrize(("kernel", "entry"), [(False, ENTRY), (True, {"loss": 1.0})])
@@ -102,7 +107,7 @@ def test_trainings_in_one_cell_share_one_picture_and_another_cell_gets_its_own(m
     notebook = Notebook(monkeypatch, cost=0.01)
     places = []
     monkeypatch.setattr(
-        "course_utils.figures.live.display", lambda figure, display_id: places.append(figure) or notebook
+        "course_utils.figures.live.display", lambda page, raw, display_id: places.append(page) or notebook
     )
     notebook.train(10)
     notebook.train(10)

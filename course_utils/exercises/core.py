@@ -251,6 +251,8 @@ class FunctionExercise(Exercise):
                 if not explained:
                     break  # not the first one
             best = max(best, (explained, some), key=lambda one: one[0])
+            if best[0] == len(wrong):
+                break
         return sorted(best[1], key=lambda mistake: mistake.remark)
 
     def check_gradients(self, cases, found) -> None:

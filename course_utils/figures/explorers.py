@@ -51,12 +51,16 @@ def wide(control: type[W.Widget], description: str, **options) -> W.Widget:
     return control(description=description, style={"description_width": "14em"}, layout=layout, **options)
 
 
-def loss_parts(name: str, formula: str, margin: float, words: str, nll=0.0, scale=1.0, **values: str) -> Iterable:
-    """A pair's loss, nll + scale · (-log σ(margin)), and its gradient's weight, σ(-margin); the margin has a `name`."""
+def loss_parts(name: str, formula: str, margin: float, words: str, nll=0.0, scale=1.0, beta=0.0, **values) -> Iterable:
+    """A pair's loss, nll + scale · (-log σ(margin)), and its gradient's weight, σ(-margin); the margin has a `name`.
+
+    With β, instead of the weight, the pull on a log-probability, β σ(-margin), by how far apart the log-ratios are.
+    """
     reach, zero, nats = max(6, 1.15 * abs(margin)), torch.zeros(1, dtype=torch.float64), ", " + _("nats")
     margins = torch.cat([zero + margin, torch.linspace(-reach, reach, 401)])  # the pair's own is the first
     x, term = margins.numpy(), scale * dpo_loss(margins, zero, zero, zero, beta=1.0).numpy()
     weights, of_weight = torch.sigmoid(-margins).numpy(), f"σ(-{name})"
+    apart, pulls = (x / beta, beta * weights) if beta else (x, weights)
     of_term = ("λ · " if nll else "") + f"-log σ({name})"
     figure = Figure(10, 4)
     left, right = figure.subplots(1, 2)
@@ -64,14 +68,21 @@ def loss_parts(name: str, formula: str, margin: float, words: str, nll=0.0, scal
     if nll:
         left.axhline(nll, color=VERMILLION, linestyle="--", label=_("NLL of the chosen answer"))
     left.set(title=_("Loss {value} at {name} {margin}"), ylabel=("NLL + " if nll else "") + of_term + nats)
-    right.plot(x[1:], weights[1:], label=_("weight of the gradient"), **SINGLE | {"linestyle": "-."})
-    right.set(title=_("Gradient weight {value} at {name} {margin}"), ylabel=of_weight)
-    for axes, curve in zip(figure.axes, (nll + term, weights)):
-        axes.plot(margin, curve[0], label=_("your pair"), **POINT)
+    label = _("pull on a log-probability") if beta else _("weight of the gradient")
+    right.plot(apart[1:], pulls[1:], label=label, **SINGLE | {"linestyle": "-."})
+    if beta:
+        twice = 2 * beta * torch.sigmoid(-2 * margins[1:]).numpy()
+        right.plot(apart[1:], twice, color=GREY, linestyle="--", label=_("with twice the β"))
+    title = _("Pull {value} at {name} {margin}") if beta else _("Gradient weight {value} at {name} {margin}")
+    right.set(title=title, ylabel=f"β · {of_weight}" if beta else of_weight)
+    for axes, where, curve in zip(figure.axes, (x, apart), (nll + term, pulls)):
+        axes.plot(where[0], curve[0], label=_("your pair"), **POINT)
         axes.axvline(0, color=GREY, linewidth=1, linestyle=":")
         axes.set_title(axes.get_title().format(value=f"{curve[0]:.3f}", name=name, margin=f"{margin:+.2f}"))
         axes.set_xlabel(f"{name} = {formula}{nats}", parse_math=True)
-        axes.set(ylim=(0, 1.05 * curve.max()), xlim=(-reach, reach))
+        axes.set(ylim=(0, 1.05 * curve.max()), xlim=(-where[-1], where[-1]))
+    if beta:
+        right.set(xlabel=_("log-ratio of chosen minus log-ratio of rejected, nats"), ylim=(0, 1.05 * twice.max()))
     shown = {name + nats: f"{margin:+.3f}", of_term: f"{term[0]:.4f}", of_weight: f"{weights[0]:.4f}"}
     shown |= {"NLL": f"{nll:.4f}", _("loss"): f"{nll + term[0]:.4f}"} if nll else {}
     rank = _("Undecided") if abs(margin) < 0.05 else _("Ranked right") if margin > 0 else _("Ranked wrongly")
@@ -86,11 +97,11 @@ def explore_dpo_loss() -> Explorer:
         margin = beta * (chosen - rejected)
         pull, twice = (times * beta * torch.tensor(-times * margin).sigmoid().item() for times in (1, 2))
         words = _(
-            "{rank}: the gradient weight is {weight} of at most 1; times β = {beta} that is {pull} on each "
+            "{rank}: the gradient weight is {weight} of at most 1; times β = {now} that is {pull} on each "
             "log-probability, and with twice the β it would be {twice}."
         )
-        values = {"beta": f"{beta:.2g}", "pull": f"{pull:.3f}", "twice": f"{twice:.3f}"}
-        return loss_parts(_("margin"), FORMULAS["dpo"][0], margin, words, **values)
+        values = {"now": f"{beta:.2g}", "pull": f"{pull:.3f}", "twice": f"{twice:.3f}"}
+        return loss_parts(_("margin"), FORMULAS["dpo"][0], margin, words, beta=beta, **values)
 
     ratio = {"min": -10, "max": 10, "step": 0.1, "readout_format": "+.1f"}
     chosen = wide(W.FloatSlider, _("chosen: log π/π_ref, nats"), value=1.0, **ratio)
@@ -106,17 +117,18 @@ def explore_orpo_loss() -> Explorer:
         ratio, nll = log_odds_ratio(*logps).item(), -logps[0].item()
         pull = lam * torch.tensor(-ratio).sigmoid().item() / (1 - chosen)  # d log odds / d log P is 1 / (1 - P)
         words = _(
-            "{rank}: the gradient weight is {weight} of at most 1; with λ = {lam} the odds-ratio term pulls the chosen "
-            "log-probability up with {pull}, beside the NLL, which always pulls with 1."
+            "{rank}: at P = {chosen} and {rejected} the gradient weight is {weight} of at most 1; with λ = {lam} the "
+            "odds-ratio term pulls the chosen log-probability up with {pull}, beside the NLL, which always pulls with 1."
         )
         name, formula = _("log odds ratio"), r"$\log\frac{odds(y_w|x)}{odds(y_l|x)}$"
-        return loss_parts(name, formula, ratio, words, nll, lam, lam=f"{lam:.2f}", pull=f"{pull:.3f}")
+        values = {"lam": f"{lam:.2f}", "pull": f"{pull:.3f}", "chosen": f"{chosen:.3f}", "rejected": f"{rejected:.3f}"}
+        return loss_parts(name, formula, ratio, words, nll, lam, **values)
 
     # an answer's P is the mean of its tokens
     share = {"min": 0.01, "max": 0.999, "step": 0.001, "readout_format": ".3f"}
-    lam = wide(W.FloatSlider, "λ", value=0.1, min=0, max=2, step=0.05)
-    chosen = wide(W.FloatSlider, _("chosen: P of a token"), value=0.6, **share)
-    rejected = wide(W.FloatSlider, _("rejected: P of a token"), value=0.4, **share)
+    lam = wide(W.FloatSlider, "λ", value=0.3, min=0, max=2, step=0.05)
+    chosen = wide(W.FloatSlider, _("chosen: P of a token"), value=0.9, **share)
+    rejected = wide(W.FloatSlider, _("rejected: P of a token"), value=0.8, **share)
     return Explorer(draw, lam=lam, chosen=chosen, rejected=rejected)
 
 
@@ -140,7 +152,7 @@ def explore_kl() -> Explorer:
         left, right = figure.subplots(1, 2)
         left.set(title=_("Policies at β = {beta}").format(beta=now), xlabel=_("probability of the answer, %"))
         left.set(xlim=(0, 100), yticks=range(5), yticklabels=names, ylim=(4.5, -0.5))
-        policies = (_("reference"), ref, GREY, ""), (_("best for this β (eq. 4)"), best, BLUE, "//")
+        policies = (_("reference"), ref, GREY, ""), (_("best for this β, π_r of eq. 4"), best, BLUE, "//")
         for i, (label, policy, color, hatch) in enumerate((*policies, (_("found by DPO"), found, YELLOW, ".."))):
             where = np.arange(5) + 0.27 * (i - 1)
             left.barh(where, 100 * policy.numpy(), 0.27, color=color, hatch=hatch, edgecolor="black", label=label)
@@ -154,8 +166,8 @@ def explore_kl() -> Explorer:
         title = _("KL {distance} nats, mean reward {reward}").format(distance=f"{kl:.2f}", reward=f"{reward:.2f}")
         below = _("nats") + "\n← " + _("a higher β stays closer to the reference")
         right.set(title=title, xlim=(-0.1, 1.2 * path[:, 0].max()))
-        right.set_xlabel(rf"$KL[\pi^*\|\,\pi_{{ref}}]$, {below}", parse_math=True)
-        right.set_ylabel(r"$\mathbb{E}_{y\sim\pi^*}[r(x,y)]$, " + _("nats"), parse_math=True)
+        right.set_xlabel(rf"$KL[\pi_r\|\,\pi_{{ref}}]$, {below}", parse_math=True)
+        right.set_ylabel(r"$\mathbb{E}_{y\sim\pi_r}[r(x,y)]$, " + _("nats"), parse_math=True)
         words = _(
             "At β = {beta} the best policy goes {kl} nats away from the reference and earns {reward}; at twice the β "
             "it goes {kl2} nats and earns {reward2}: a higher β stays closer. What DPO finds differs from the best "

@@ -9,6 +9,7 @@ from tqdm import tqdm
 from transformers import TrainerCallback
 
 from ..i18n import _
+from ..pages import paragraph
 from .figure import Figure, styled
 from .plots import FORMULAS, LOGPS, MARGIN, draw
 
@@ -34,7 +35,8 @@ def progress_figure(log: list[dict], total: int, title: str) -> Figure:
 class ShowProgress(TrainerCallback):
     """A progress bar, and in a notebook `progress_figure`; trainings in one cell share its place.
 
-    Two drawings are at least 2 seconds apart, and 40 times what one takes: less than 3% of the time goes into them.
+    A training that ran to its end leaves only the figure's words, because then its whole log can be drawn. Two drawings
+    are at least 2 seconds apart, and 40 times what one takes: less than 3% of the time goes into them.
     """
 
     place: ClassVar[tuple] = (None, None)  # the cell that was run, and its display
@@ -62,20 +64,23 @@ class ShowProgress(TrainerCallback):
         self.bar.update(1)
 
     def close(self):
-        """Leave the whole bar and the whole figure."""
+        """Leave the whole bar, and the whole figure or its words."""
         if self.bar is not None:
             self.bar.close()
             self.redraw(_("step {step} of {total}"))
 
-    def redraw(self, title: str, **words: str) -> None:
+    def redraw(self, title: str, **time: str) -> None:
         """Draw the log so far, in place of what this cell has drawn; nothing without a notebook or a margin."""
         shell, state, start = get_ipython(), self.state, self.clock()
         if hasattr(shell, "kernel") and state and any("rewards/margins" in entry for entry in state.log_history):
-            title = title.format(step=state.global_step, total=state.max_steps, **words)
+            title = title.format(step=state.global_step, total=state.max_steps, **time)
             figure = progress_figure(state.log_history, state.max_steps, title)
+            words = figure.alt_text
+            page = paragraph(words) if state.global_step >= state.max_steps else figure._repr_html_()
+            shown = {"text/plain": words, "text/html": page}
             cell, handle = ShowProgress.place
             if cell == shell.execution_count:
-                handle.update(figure)
+                handle.update(shown, raw=True)
             else:
-                ShowProgress.place = shell.execution_count, display(figure, display_id=True)
+                ShowProgress.place = shell.execution_count, display(shown, raw=True, display_id=True)
             self.due = self.clock() + max(2, 40 * (self.clock() - start))
