@@ -32,7 +32,7 @@ class expect:  # called like a function, and shows itself
             bounds = ", ".join(f"{relation} {bound:.3g}" for relation, bound in pairs)
             sign, bounds = (sign, bounds) if bundled else ("·", _("bundled model: {bounds}").format(bounds=bounds))
             number = _("no number") if math.isnan(found) else f"{found:.3g}"
-            self.lines.append(local_decimals(f"{sign} {shown(in_words(name), 60)}: {number} ({bounds})"))
+            self.lines.append(local_decimals(f"{sign} {shown(in_words(name), 80)}: {number} ({bounds})"))
 
     def __bool__(self) -> bool:
         return all(line.startswith("✓") for line in self.lines)

@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from .batch import REF_LOGPS, Row, SimilarLengths, batch_logps, encode_rows, frozen, pack, shares_prompts
-from .i18n import _
+from .i18n import _, local_decimals
 from .interrupt import Complete, Guard, checkpoint_of, first_interrupt, same_random_state
 from .losses import dpo_loss, log_odds_ratio, orpo_loss
 
@@ -82,7 +82,7 @@ class PairTrainer(Trainer):
             words = _("before the first step policy and reference differ by up to {gap:.3g} nats, and must be one "
                       "model: leave out the columns {columns} of another reference, or an adapter that does not start "
                       "at zero")  # fmt: skip
-            raise ValueError(words.format(gap=gap.max().item(), columns=", ".join(REF_LOGPS)))
+            raise ValueError(local_decimals(words.format(gap=gap.max().item(), columns=", ".join(REF_LOGPS))))
         return ref
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):

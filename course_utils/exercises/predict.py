@@ -39,7 +39,11 @@ def read(answer: Any) -> SimpleNamespace:
     why = " ".join(_(WHY[setting]) for setting in changed if setting in WHY)
     numbers = [*before.values(), *after.values()]
     return SimpleNamespace(
-        changed=changed, prediction=prediction, names=", ".join(came), told=local_decimals(told), reasons=why,
+        changed=changed,
+        prediction=prediction,
+        names=", ".join(came),
+        told=local_decimals(told),
+        reasons=why,
         numbers=numbers,
     )
 

@@ -117,8 +117,9 @@ def explore_orpo_loss() -> Explorer:
         ratio, nll = log_odds_ratio(*logps).item(), -logps[0].item()
         pull = lam * torch.tensor(-ratio).sigmoid().item() / (1 - chosen)  # d log odds / d log P is 1 / (1 - P)
         words = _(
-            "{rank}: at P = {chosen} and {rejected} the gradient weight is {weight} of at most 1; with λ = {lam} the "
-            "odds-ratio term pulls the chosen log-probability up with {pull}, beside the NLL, which always pulls with 1."
+            "{rank}: at P = {chosen} and {rejected} the gradient weight is {weight} of at most 1; with λ = {lam} "
+            "the odds-ratio term pulls the chosen log-probability up with {pull}, beside the NLL, which always pulls "
+            "with 1."
         )
         name, formula = _("log odds ratio"), r"$\log\frac{odds(y_w|x)}{odds(y_l|x)}$"
         values = {"lam": f"{lam:.2f}", "pull": f"{pull:.3f}", "chosen": f"{chosen:.3f}", "rejected": f"{rejected:.3f}"}
