@@ -12,7 +12,7 @@ from IPython.display import display
 from IPython.utils.capture import capture_output
 
 import course_utils as cu
-from course_utils.figures.figure import Figure
+from course_utils.figures.figure import Figure, styled
 from course_utils.i18n import set_language
 from course_utils.world import Verdict
 
@@ -44,9 +44,19 @@ SHARES = {"preferred, %": [40.0, 60.0], "preferred, low": [35.0, 55.0], "preferr
 ARMS = pd.DataFrame(SHARES | {"preferred, seed 0": [41.0, 59.0]}, index=["length, similar", "length, sigmoid_norm"])
 
 
+def of(explorer):
+    """An explorer's picture."""
+    values = {name: control.value for name, control in explorer.controls.items()}
+    (figure,) = (part for part in styled(explorer.draw)(**values) if isinstance(part, Figure))
+    return figure
+
+
 def every():
     """One of each figure."""
     return {
+        "explored: DPO": of(cu.explore_dpo_loss()),
+        "explored: ORPO": of(cu.explore_orpo_loss()),
+        "explored: KL": of(cu.explore_kl()),
         "margins": cu.plot_reward_margins(LOG),
         "margins of ORPO": cu.plot_reward_margins(LOG, "orpo"),
         "terms": cu.plot_orpo_terms(LOG),
@@ -196,10 +206,13 @@ def test_titles_and_labels_of_neighbours_do_not_meet_and_nothing_is_clipped(lang
     for name, figure in every().items():
         figure.draw_without_rendering()
         titles = [axes.title.get_window_extent() for axes in figure.axes]
-        assert not [1 for i, one in enumerate(titles) for other in titles[:i] if one.overlaps(other)], name
+        below = [axes.xaxis.label.get_window_extent() for axes in figure.axes]
+        for row in (titles, below):
+            assert not [1 for i, one in enumerate(row) for other in row[:i] if one.overlaps(other)], name
         words = (
             [axes.yaxis.label.get_window_extent() for axes in figure.axes if axes.get_ylabel()]
             + titles
+            + below
             + [figure.legends[0].get_window_extent()]
         )
         for box in words:

@@ -155,6 +155,7 @@ CLAIMS: dict[tuple[str, str], dict[tuple[str, ...], tuple[str, ...]]] = {
     ("orpo", "real-points-read"): {
         ("points", "manners-orpo", "step 60"): (ACCURACY, KL, WORDS),
         ("points", "manners-dpo-0", "step 60"): (ACCURACY, KL, WORDS),
+        ("points", "manners-dpo-1", "step 60"): (KL, WORDS),
         ("points", "manners-dpo-0", "base"): (WORDS,),
         ("runs", "manners-orpo", ""): ("minutes", "GB"),
         ("runs", "manners-dpo-0", ""): ("minutes", "GB"),

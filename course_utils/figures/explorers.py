@@ -82,7 +82,7 @@ def loss_parts(name: str, formula: str, margin: float, words: str, nll=0.0, scal
         axes.set_xlabel(f"{name} = {formula}{nats}", parse_math=True)
         axes.set(ylim=(0, 1.05 * curve.max()), xlim=(-where[-1], where[-1]))
     if beta:
-        right.set(xlabel=_("log-ratio of chosen minus log-ratio of rejected, nats"), ylim=(0, 1.05 * twice.max()))
+        right.set(xlabel=_("difference of the log-ratios, nats"), ylim=(0, 1.05 * twice.max()))
     shown = {name + nats: f"{margin:+.3f}", of_term: f"{term[0]:.4f}", of_weight: f"{weights[0]:.4f}"}
     shown |= {"NLL": f"{nll:.4f}", _("loss"): f"{nll + term[0]:.4f}"} if nll else {}
     rank = _("Undecided") if abs(margin) < 0.05 else _("Ranked right") if margin > 0 else _("Ranked wrongly")

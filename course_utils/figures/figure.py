@@ -70,7 +70,7 @@ class Figure(matplotlib.figure.Figure):
                 text.set_text(local_decimals(text.get_text()))
         canvas.draw()
         image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-        image = image.quantize(16, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        image = image.quantize(24, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
         image.save(buffer, format="png", optimize=True)
         return buffer.getvalue()
 
