@@ -149,7 +149,10 @@ def test_the_axis_carries_the_formula_and_the_unit_of_its_method(method, formula
             "sweep",
             "preferred: between 60 and 90%. The NLL lies between 0.240 and 0.250. preferred: λ 0: 60, λ 0.1: 90",
         ),
-        ("wins", "ORPO against DPO: win rates from 50 to 70%. seed 0: 50.0% (45.0% – 55.0%); seed 1: 70.0% (60.0% – 80.0%)."),
+        (
+            "wins",
+            "ORPO against DPO: win rates from 50 to 70%. seed 0: 50.0% (45.0% – 55.0%); seed 1: 70.0% (60.0% – 80.0%).",
+        ),
         ("verdicts", "Preferred answers: a 75%. a: 75% preferred, 0% fluent, but breaks a rule, 25% not fluent."),
     ],
 )
