@@ -13,12 +13,17 @@ from course_utils.i18n import set_language
 if torch.backends.cpu.get_cpu_capability() != "AVX512" and torch.cpu.get_capabilities().get("avx512_f"):
     torch.backends.cuda.enable_flash_sdp(False)
 
-#: What takes minutes comes first, so that two workers end at the same time.
+#: What takes minutes comes first, so that two workers end at the same time; before it the exercises, each of whose
+#: thousands of checks forks, which takes three times as long in a worker that has grown to gigabytes.
 SLOW = ("notebooks/", "solutions", "browser", "default_run", "hub", "several_processes", "real_weights")
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: not any(name in item.nodeid.partition("::")[0] for name in SLOW))
+    def order(item):
+        file = item.nodeid.partition("::")[0]
+        return not file.endswith("test_exercises.py"), not any(name in file for name in SLOW)
+
+    items.sort(key=order)
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import pytest
 from transformers import TrainerState
 
+from course_utils.figures.figure import Figure
 from course_utils.figures.live import ShowProgress, progress_figure
 
 ENTRY = {"rewards/margins": 0.5, "logps/chosen": -5.0, "logps/rejected": -6.0}
@@ -18,6 +19,7 @@ class Notebook:
         monkeypatch.setattr("course_utils.figures.live.get_ipython", lambda: shell)
         monkeypatch.setattr("course_utils.figures.live.display", self.display)
         monkeypatch.setattr(ShowProgress, "place", (None, None))
+        monkeypatch.setattr(Figure, "png", lambda _figure: b"")  # `cost` stands for what drawing takes
 
     def display(self, page, raw, display_id):
         self.update(page, raw)
