@@ -18,7 +18,7 @@ import torch
 from IPython import get_ipython
 from IPython.display import display
 
-from ..i18n import N_, _
+from ..i18n import N_, _, local_decimals
 from .codes import TIERS, tier_of
 from .compare import all_finite, plain, pulls, relation, same
 from .feedback import Result, Shown
@@ -297,5 +297,9 @@ class DataExercise(Exercise):
                 holds = False
             if not holds:
                 key = mistake.key if mistake.outcome == "fail" else None
-                raise CheckFailed(mistake.outcome, key, _(mistake.message).format(**vars(given)))
-        return " ".join((_(self.done).format(**vars(given)), _(self.why)))
+                raise CheckFailed(mistake.outcome, key, self.words(mistake.message, given))
+        return " ".join((self.words(self.done, given), _(self.why)))
+
+    def words(self, message: str, given: SimpleNamespace) -> str:
+        """A message with what was given in it, its numbers as the learner's language writes them."""
+        return local_decimals(_(message).format(**vars(given)))

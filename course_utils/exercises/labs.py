@@ -10,7 +10,7 @@ import torch
 from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
 from .. import world as cu  # in the solutions, as learners call it
-from ..i18n import N_, local_decimals
+from ..i18n import N_
 from ..losses import dpo_loss
 from .core import AVERAGED, DataExercise, FunctionExercise, Mistake, is_stub, todo
 from .orpo import ENOUGH_JUDGED, compared
@@ -373,8 +373,7 @@ def read_shorter(answer) -> SimpleNamespace:
     ours, theirs = (sum(one) / len(one) for one in words)
     found = read_own({"conclusion": "undecided"} | answer)
     fits = [*map(len, words)] == [found.count, found.count]
-    length = dict(ours=local_decimals(f"{ours:.1f}"), theirs=local_decimals(f"{theirs:.1f}"), fits=fits)
-    length["shorter"] = ours <= 0.9 * theirs
+    length = dict(ours=f"{ours:.1f}", theirs=f"{theirs:.1f}", fits=fits, shorter=ours <= 0.9 * theirs)
     return SimpleNamespace(**vars(found), **length)
 
 

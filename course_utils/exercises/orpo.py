@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from .. import losses as cu  # in the solutions, as learners call it
-from ..i18n import N_, local_decimals
+from ..i18n import N_
 from .compare import real
 from .core import AVERAGED, DataExercise, FunctionExercise, Mistake, todo
 from .predict import change_one
@@ -260,8 +260,7 @@ def compared(ours: list[list], theirs: list[list], win: str, loss: str) -> tuple
     points = [(1 + sum(seeds) / len(seeds)) / 2 for seeds in zip(*signs)]
     rate, low, high = interval(points) if points else (0.5, 0.0, 1.0)
     follows = win if low > 0.5 else loss if high < 0.5 else "undecided"
-    words = {name: local_decimals(f"{value:.1%}") for name, value in (("rate", rate), ("low", low), ("high", high))}
-    return follows, words | {"count": len(ours[0])}
+    return follows, dict(rate=f"{rate:.1%}", low=f"{low:.1%}", high=f"{high:.1%}", count=len(ours[0]))
 
 
 #: What holds of the verdicts of any comparison.

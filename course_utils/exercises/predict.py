@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 from typing import Any
 
-from ..i18n import N_, _, local_decimals
+from ..i18n import N_, _
 from .compare import real
 from .core import DataExercise, Mistake
 
@@ -39,12 +39,7 @@ def read(answer: Any) -> SimpleNamespace:
     why = " ".join(_(WHY[setting]) for setting in changed if setting in WHY)
     numbers = [*before.values(), *after.values()]
     return SimpleNamespace(
-        changed=changed,
-        prediction=prediction,
-        names=", ".join(came),
-        told=local_decimals(told),
-        reasons=why,
-        numbers=numbers,
+        changed=changed, prediction=prediction, names=", ".join(came), told=told, reasons=why, numbers=numbers
     )
 
 
