@@ -25,7 +25,7 @@ KEYS = ("loss", "rewards/margins", "rewards/chosen", "rewards/rejected", "reward
 RUNS = {
     "A": {"max_steps": 60},
     "B": {"max_steps": 60, "beta": 1.0},
-    "C": {"max_steps": 60, "learning_rate": 1e-3, "beta": 0.03},
+    "C": {"max_steps": 60, "learning_rate": 3e-3, "beta": 0.03},
     "D": {"max_steps": 60, "learning_rate": 2e-5},
     "E": {"max_steps": 60, "learning_rate": 1e-3, "beta": 0.1},
     "F": {"max_steps": 80, "seed": 1},

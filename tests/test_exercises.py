@@ -1136,6 +1136,10 @@ def test_the_numbers_of_a_check_have_the_decimal_sign_of_the_language(name, answ
     assert in_vietnamese in text and in_english not in text
 
 
+def test_the_solution_finds_the_recorded_runs_that_write_gibberish():
+    assert {name for name, log in dpo.recorded_logs().items() if dpo.diagnose_run(log)} == {"C", "E"}
+
+
 def test_every_named_mistake_of_the_tables_is_tried_here():
     tried = {
         "dpo.own_dataset": test_own_dataset,

@@ -373,12 +373,11 @@ def recorded_logs() -> dict[str, list[dict]]:
 
 
 def example_logs() -> list[list[dict]]:
-    """The recorded logs; and some of them shorter, on another scale of rewards, or with a dip at the very end."""
+    """The recorded logs; and some of them shorter, of longer or shorter answers, on another scale, or with a dip."""
     logs = recorded_logs()
 
-    def scaled(log, factor):
-        rewards = ("rewards/margins", "rewards/chosen", "rewards/rejected")
-        return [entry | {key: factor * entry[key] for key in rewards} for entry in log]
+    def scaled(log, factor, keys=("rewards/margins", "rewards/chosen", "rewards/rejected")):
+        return [entry | {key: factor * entry[key] for key in keys} for entry in log]
 
     def sunk(log, part):
         """Both rewards lower by this part of the margin, which stays as it is."""
@@ -387,6 +386,8 @@ def example_logs() -> list[list[dict]]:
 
     dip = logs["F"][:-1] + [logs["F"][-1] | {"rewards/chosen": -0.9}]
     others = [scaled(logs["B"], 3), scaled(logs["C"], 0.1), scaled(logs["E"], 0.1), scaled(sunk(logs["A"], 0.3), 10)]
+    of_answers = "logps/chosen", "logps/rejected"  # twice as low where answers are twice as long
+    others += [scaled(logs["A"], 2, of_answers), scaled(logs["E"], 0.5, of_answers), sunk(logs["F"], 0.4)]
     return [*logs.values(), *others, sunk(logs["A"], 0.3), dip, logs["A"][:35], logs["C"][:50], logs["E"][:45]]
 
 
