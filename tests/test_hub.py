@@ -1,10 +1,15 @@
 """Real names through a hub that stands in for the real one: what is loaded, and what is said when it fails."""
 
+import contextlib
 import json
 import math
+import multiprocessing
+import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from multiprocessing import forkserver
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,18 +24,51 @@ ROOT = Path(__file__).parents[1]
 INSTRUCT, BASE, DATA = "HuggingFaceTB/SmolLM2-135M-Instruct", "HuggingFaceTB/SmolLM2-135M", "Anthropic/hh-rlhf"
 
 
+def run(code: str, printed: Path) -> None:
+    """What a learner's process does; what it prints goes to a file."""
+    with printed.open("w", encoding="utf-8") as file, contextlib.redirect_stdout(file):
+        exec(code, {"cu": cu})
+
+
+@pytest.fixture(scope="module")
+def learners(tmp_path_factory):
+    """A hub, and new processes that know no other: each is forked from one that has only imported the course."""
+    home, context = tmp_path_factory.mktemp("home"), multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["test_hub"])
+    with Hub() as hub, pytest.MonkeyPatch.context() as patch:
+        env = hub.env(home) | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+        for name in {*os.environ} - {*env}:
+            patch.delenv(name)
+        for name, value in env.items():
+            patch.setenv(name, value)
+        forkserver.ensure_running()
+        patch.undo()
+        yield SimpleNamespace(hub=hub, home=home, process=context.Process)
+
+
 @pytest.fixture
-def hub():
-    with Hub() as hub:
-        yield hub
+def hub(learners):
+    """The hub as at first; nothing of it has been fetched."""
+    learners.hub.fault, learners.hub.repos = None, Hub().repos
+    learners.hub.requests.clear()
+    for path in learners.home.iterdir():
+        shutil.rmtree(path)
+    return learners.hub
 
 
-def learner(hub, home, code: str) -> str:
-    """What a new Python prints that knows no hub but this one."""
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nimport course_utils as cu\n{code}"
-    done = subprocess.run([sys.executable, "-c", code], env=hub.env(home), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+@pytest.fixture
+def learner(learners, hub, tmp_path):
+    """Run code in a process of its own; what it prints."""
+
+    def learner(code: str) -> str:
+        process = learners.process(target=run, args=(code, tmp_path / "printed"))
+        process.start()
+        process.join()
+        printed = (tmp_path / "printed").read_text(encoding="utf-8")
+        assert process.exitcode == 0, printed[-3000:]
+        return printed
+
+    return learner
 
 
 SETUP = """
@@ -40,7 +78,7 @@ print("took", setup.instruct_model, setup.base_model, type(setup.preferences).__
 REAL, BUNDLED = f"took {INSTRUCT} {BASE} DatasetDict", "took small small PosixPath 0"
 
 
-def test_real_names_give_what_the_hub_has_and_no_token_is_sent(hub, tmp_path):
+def test_real_names_give_what_the_hub_has_and_no_token_is_sent(hub, learner):
     code = f"""
 setup = cu.fetch(cu.start("en", hub=True))
 bundled, tokenizer = cu.load_model("small")
@@ -53,18 +91,18 @@ for source in ("{DATA}", "{DATA}/helpful-base"):
     assert cu.load_preferences(source, limit=50)[0].to_list() == pairs.to_list()
     assert cu.load_preferences(cu.start("en").preferences, limit=50)[0].to_list() == pairs.to_list()
 """
-    learner(hub, tmp_path, code)
+    learner(code)
     assert hub.requests and not any(request.authorized for request in hub.requests)
 
 
-def test_what_was_fetched_needs_the_hub_no_more(hub, tmp_path):
-    learner(hub, tmp_path, SETUP.format(lang="en"))
+def test_what_was_fetched_needs_the_hub_no_more(hub, learner):
+    learner(SETUP.format(lang="en"))
     code = f"""
 for name in ("{INSTRUCT}", "{BASE}"):
     cu.load_model(name, template="{INSTRUCT}")
 """
     hub.requests.clear()
-    learner(hub, tmp_path, code)
+    learner(code)
     assert hub.requests == []
 
 
@@ -105,21 +143,21 @@ LATER = {
 
 
 @pytest.mark.parametrize("fault", LATER)
-def test_a_hub_that_fails_in_mid_course_is_one_clear_sentence_too(hub, tmp_path, fault):
+def test_a_hub_that_fails_in_mid_course_is_one_clear_sentence_too(hub, learner, fault):
     hub.fault, words = LATER[fault]
-    said = learner(hub, tmp_path, SETUP.format(lang="en"))
+    said = learner(SETUP.format(lang="en"))
     faults = [line for line in said.splitlines() if "goes on with its bundled model and data" in line]
     assert len(faults) == 1 and words in faults[0] and BUNDLED in said
 
 
-def test_after_a_break_the_same_cell_brings_what_was_missing(hub, tmp_path):
+def test_after_a_break_the_same_cell_brings_what_was_missing(hub, learner):
     hub.fault = Fault("cut", "safetensors")
-    assert BUNDLED in learner(hub, tmp_path, SETUP.format(lang="en"))
+    assert BUNDLED in learner(SETUP.format(lang="en"))
     hub.fault = None
-    assert REAL in learner(hub, tmp_path, SETUP.format(lang="en"))
+    assert REAL in learner(SETUP.format(lang="en"))
 
 
-def test_a_name_of_ones_own_that_fails_is_an_error_and_not_another_model(hub, tmp_path):
+def test_a_name_of_ones_own_that_fails_is_an_error_and_not_another_model(learner):
     code = """
 for load in (lambda: cu.load_model("nobody/nothing"), lambda: cu.load_preferences("nobody/nothing")):
     try:
@@ -127,11 +165,11 @@ for load in (lambda: cu.load_model("nobody/nothing"), lambda: cu.load_preference
     except OSError as error:
         print(error)
 """
-    said = learner(hub, tmp_path, code).splitlines()
+    said = learner(code).splitlines()
     assert len(said) == 2 and all("nobody/nothing" in line and "(401)" in line for line in said)
 
 
-def test_pushing_is_for_those_with_a_token_and_what_was_pushed_loads_again(hub, tmp_path):
+def test_pushing_is_for_those_with_a_token_and_what_was_pushed_loads_again(hub, learner):
     code = """
 import os
 from huggingface_hub.errors import HfHubHTTPError
@@ -152,7 +190,7 @@ again, its = cu.load_model("learner/mine")
 assert all((a == b).all() for a, b in zip(run.model.parameters(), again.parameters(), strict=True))
 assert its.chat_template == tokenizer.chat_template
 """
-    said = learner(hub, tmp_path, code)
+    said = learner(code)
     assert "refused 401" in said and "hf_secret" not in said
     assert any(request.authorized for request in hub.requests)
 
