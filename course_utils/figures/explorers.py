@@ -51,38 +51,34 @@ def wide(control: type[W.Widget], description: str, **options) -> W.Widget:
     return control(description=description, style={"description_width": "14em"}, layout=layout, **options)
 
 
-def loss_parts(name: str, formula: str, margin: float, words: str, nll=0.0, scale=1.0, beta=0.0, **values) -> Iterable:
-    """A pair's loss, nll + scale · (-log σ(margin)), and its gradient's weight, σ(-margin); the margin has a `name`.
+def loss_parts(
+    name: str, formula: str, margin: float, words: str, right: Callable, nll=0.0, scale=1.0, **values
+) -> Iterable:
+    """A pair's loss, nll + scale · (-log σ(margin)), and what `right` draws beside it; the margin has a `name`.
 
-    With β, instead of the weight, the pull on a log-probability, β σ(-margin), by how far apart the log-ratios are.
+    right: from margins, the pair's own first, and the gradient's weight at each, σ(-margin), to the curves by label,
+    their x, and the words on their axes.
     """
     reach, zero, nats = max(6, 1.15 * abs(margin)), torch.zeros(1, dtype=torch.float64), ", " + _("nats")
-    margins = torch.cat([zero + margin, torch.linspace(-reach, reach, 401)])  # the pair's own is the first
+    margins = torch.cat([zero + margin, torch.linspace(-reach, reach, 401)])
     x, term = margins.numpy(), scale * dpo_loss(margins, zero, zero, zero, beta=1.0).numpy()
     weights, of_weight = torch.sigmoid(-margins).numpy(), f"σ(-{name})"
-    apart, pulls = (x / beta, beta * weights) if beta else (x, weights)
     of_term = ("λ · " if nll else "") + f"-log σ({name})"
-    figure = Figure(10, 4)
-    left, right = figure.subplots(1, 2)
-    left.plot(x[1:], nll + term[1:], color=BLUE, label=_("loss"))
-    if nll:
-        left.axhline(nll, color=VERMILLION, linestyle="--", label=_("NLL of the chosen answer"))
-    left.set(title=_("Loss {value} at {name} {margin}"), ylabel=("NLL + " if nll else "") + of_term + nats)
-    label = _("pull on a log-probability") if beta else _("weight of the gradient")
-    right.plot(apart[1:], pulls[1:], label=label, **SINGLE | {"linestyle": "-."})
-    if beta:
-        twice = 2 * beta * torch.sigmoid(-2 * margins[1:]).numpy()
-        right.plot(apart[1:], twice, color=GREY, linestyle="--", label=_("with twice the β"))
-    title = _("Pull {value} at {name} {margin}") if beta else _("Gradient weight {value} at {name} {margin}")
-    right.set(title=title, ylabel=f"β · {of_weight}" if beta else of_weight)
-    for axes, where, curve in zip(figure.axes, (x, apart), (nll + term, pulls)):
-        axes.plot(where[0], curve[0], label=_("your pair"), **POINT)
+    figure, ylabel = Figure(10, 4), ("NLL + " if nll else "") + of_term + nats
+    axis = {"title": _("Loss {value} at {name} {margin}"), "ylabel": ylabel}
+    panels = ({_("loss"): nll + term}, x, axis), right(x, weights)
+    styles = [{"color": BLUE}], [SINGLE | {"linestyle": "-."}, {"color": GREY, "linestyle": "--"}]
+    for axes, looks, (curves, where, axis) in zip(figure.subplots(1, 2), styles, panels):
+        for style, (label, curve) in zip(looks, curves.items()):
+            axes.plot(where[1:], curve[1:], label=label, **style)
+        first = next(iter(curves.values()))
+        axes.plot(where[0], first[0], label=_("your pair"), **POINT)
         axes.axvline(0, color=GREY, linewidth=1, linestyle=":")
-        axes.set_title(axes.get_title().format(value=f"{curve[0]:.3f}", name=name, margin=f"{margin:+.2f}"))
         axes.set_xlabel(f"{name} = {formula}{nats}", parse_math=True)
-        axes.set(ylim=(0, 1.05 * curve.max()), xlim=(-where[-1], where[-1]))
-    if beta:
-        right.set(xlabel=_("difference of the log-ratios, nats"), ylim=(0, 1.05 * twice.max()))
+        axes.set(xlim=(-where[-1], where[-1]), ylim=(0, 1.05 * max(curve.max() for curve in curves.values())), **axis)
+        axes.set_title(axes.get_title().format(value=f"{first[0]:.3f}", name=name, margin=f"{margin:+.2f}"))
+    if nll:
+        figure.axes[0].axhline(nll, color=VERMILLION, linestyle="--", label=_("NLL of the chosen answer"))
     shown = {name + nats: f"{margin:+.3f}", of_term: f"{term[0]:.4f}", of_weight: f"{weights[0]:.4f}"}
     shown |= {"NLL": f"{nll:.4f}", _("loss"): f"{nll + term[0]:.4f}"} if nll else {}
     rank = _("Undecided") if abs(margin) < 0.05 else _("Ranked right") if margin > 0 else _("Ranked wrongly")
@@ -91,17 +87,23 @@ def loss_parts(name: str, formula: str, margin: float, words: str, nll=0.0, scal
 
 
 def explore_dpo_loss() -> Explorer:
-    """DPO's loss of one pair (eq. 7 of arXiv:2305.18290) and its gradient's weight, under sliders."""
+    """DPO's loss of one pair (eq. 7 of arXiv:2305.18290) and its pull on a log-probability, under sliders."""
 
     def draw(beta, chosen, rejected):
-        margin = beta * (chosen - rejected)
+        def pulls(margins, weights):
+            twice = 2 * beta / (1 + np.exp(2 * margins))
+            curves = {_("pull on a log-probability"): beta * weights, _("with twice the β"): twice}
+            axis = {"title": _("Pull {value} at {name} {margin}"), "ylabel": f"β · σ(-{name})"}
+            return curves, margins / beta, axis | {"xlabel": _("difference of the log-ratios, nats")}
+
+        name, margin = _("margin"), beta * (chosen - rejected)
         pull, twice = (times * beta * torch.tensor(-times * margin).sigmoid().item() for times in (1, 2))
         words = _(
             "{rank}: the gradient weight is {weight} of at most 1; times β = {now} that is {pull} on each "
             "log-probability, and with twice the β it would be {twice}."
         )
         values = {"now": f"{beta:.2g}", "pull": f"{pull:.3f}", "twice": f"{twice:.3f}"}
-        return loss_parts(_("margin"), FORMULAS["dpo"][0], margin, words, beta=beta, **values)
+        return loss_parts(name, FORMULAS["dpo"][0], margin, words, pulls, **values)
 
     ratio = {"min": -10, "max": 10, "step": 0.1, "readout_format": "+.1f"}
     chosen = wide(W.FloatSlider, _("chosen: log π/π_ref, nats"), value=1.0, **ratio)
@@ -111,6 +113,11 @@ def explore_dpo_loss() -> Explorer:
 
 def explore_orpo_loss() -> Explorer:
     """ORPO's loss of one pair (eqs. 6 and 7 of arXiv:2403.07691) and its gradient's weight, under sliders."""
+    name, formula = _("log odds ratio"), r"$\log\frac{odds(y_w|x)}{odds(y_l|x)}$"
+
+    def weight(ratios, weights):
+        axis = {"title": _("Gradient weight {value} at {name} {margin}"), "ylabel": f"σ(-{name})"}
+        return {_("weight of the gradient"): weights}, ratios, axis
 
     def draw(lam, chosen, rejected):
         logps = torch.tensor([chosen, rejected], dtype=torch.float64).log()
@@ -121,9 +128,8 @@ def explore_orpo_loss() -> Explorer:
             "the odds-ratio term pulls the chosen log-probability up with {pull}, beside the NLL, which always pulls "
             "with 1."
         )
-        name, formula = _("log odds ratio"), r"$\log\frac{odds(y_w|x)}{odds(y_l|x)}$"
         values = {"lam": f"{lam:.2f}", "pull": f"{pull:.3f}", "chosen": f"{chosen:.3f}", "rejected": f"{rejected:.3f}"}
-        return loss_parts(name, formula, ratio, words, nll, lam, **values)
+        return loss_parts(name, formula, ratio, words, weight, nll, lam, **values)
 
     # an answer's P is the mean of its tokens
     share = {"min": 0.01, "max": 0.999, "step": 0.001, "readout_format": ".3f"}
