@@ -103,19 +103,13 @@ class Exercise:
             outcome, key, text, code = found.outcome, found.key, found.text, found.code
         except Exception as error:  # an answer of a kind that nobody thought of
             outcome, key, text = "error", "exception", f"{type(error).__name__}: {safe(error)}"
-        words = {
-            "pass": _("right"),
-            "fail": _("not yet"),
-            "error": _("your code stopped"),
-            "todo": _("not tried yet"),
-        }[outcome]
+        words = {"pass": _("right"), "fail": _("not yet"), "error": _("your code stopped"), "todo": _("not tried yet")}
         record(self.name, outcome)
         if self.printed:
             text += " " + _("What it printed on the first example:")
             code = "\n\n".join(filter(None, (code, self.printed)))
-        result = Result(f"{SIGNS[outcome]} {self.title(words)}", text, code, outcome=outcome, diagnosis=key)
-        if get_ipython():
-            # Wherever in a cell it is asked for.
+        result = Result(f"{SIGNS[outcome]} {self.title(words[outcome])}", text, code, outcome=outcome, diagnosis=key)
+        if get_ipython():  # wherever in a cell it is asked for
             display({"text/plain": repr(result), "text/html": result._repr_html_()}, raw=True)
         return result
 
@@ -127,10 +121,8 @@ class Exercise:
         """The next of three hints; the last one again when all were shown."""
         self.hints_shown = min(self.hints_shown + 1, len(self.hints))
         number = self.hints_shown
-        return Shown(
-            self.title(_("hint {number} of {count}").format(number=number, count=len(self.hints))),
-            _(self.hints[number - 1]),
-        )
+        words = _("hint {number} of {count}").format(number=number, count=len(self.hints))
+        return Shown(self.title(words), _(self.hints[number - 1]))
 
     def solution(self) -> Shown:
         """A right answer, and why it is."""
