@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from .i18n import _, in_words, local_decimals, shown
 
-RELATIONS = {">": operator.gt, "≥": operator.ge, "<": operator.lt, "≤": operator.le}
+RELATIONS = {">": operator.gt, "≥": operator.ge, "<": operator.lt, "≤": operator.le, "=": operator.eq}
 
 
 class expect:  # called like a function, and shows itself
     """Compare numbers: `cu.expect(("fluent", 0.99, "≥", 0.97), ...)`, a line each, ✓ or ✗. It is true if all hold.
 
-    A row is a name, a number, one of > ≥ < ≤, and the number asked for; more relations may follow. A name is shown in
+    A row is a name, a number, one of > ≥ < ≤ =, and the number asked for; more relations may follow. A name is shown in
     the learner's language, as `in_words` has it. bundled: False where another model was trained; what was asked of the
     bundled one then stands beside what was found, without ✓ or ✗.
 

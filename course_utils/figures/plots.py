@@ -61,7 +61,7 @@ def draw(axes: Axes, log: Sequence[dict], what: str, curves: dict, ylabel: str, 
                 "the log holds no “{key}”, only {known}; give the log of a preference run, such as run.log of train_dpo"
             )
             raise ValueError(words.format(key=key, known=shown(", ".join(sorted({*chain(*log)})) or "–")))
-        count = min(10, len(values) // 2 + 1)
+        count = min(10, len(values) // 4 + 1)
         mean = values.rolling(count).mean()[count - 1 :]
         faint = style | {"linestyle": "", "marker": "o", "markersize": 2.5, "markeredgewidth": 0, "alpha": 0.4}
         axes.plot(values, label=_("single steps (lines: mean of {count})").format(count=count), **faint)
@@ -237,7 +237,7 @@ def plot_win_rates(rates: dict[str, tuple[float, float, float]], ours: str, thei
     figure, axes = rows(names, title, _("win rate in %; a tie counts one half"))
     label = _("win rate and its interval (95%)")
     axes.errorbar(wins, range(len(rates)), xerr=[wins - low, high - wins], fmt="o", color=BLUE, label=label)
-    axes.axvline(50, color=VERMILLION, linestyle="--", linewidth=1, label=_("as often as not"))
+    axes.axvline(50, color=VERMILLION, linestyle="--", linewidth=1, label=_("as many wins as losses"))
     figure.details = [
         f"{name}: {rate:.1%} ({low:.1%} – {high:.1%})" for name, (rate, low, high) in zip(names, rates.values())
     ]
