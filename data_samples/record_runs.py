@@ -8,7 +8,8 @@ prompts unless said otherwise:
   answers of these pairs, which is ORPO with λ = 0 (and reads the rejected ones for its log). Compute is tokens read ×
   parameters × 6 for forward and backward, and × 2 more for the forward passes of DPO's reference (Kaplan et al. 2020,
   table 1), in 1e12 FLOPs;
-- match_wins.csv: how often the answer of one side beats the other's, with its 95% interval over distinct questions.
+- match_wins.csv: how often the answer of one side beats the other's, with its 95% interval over distinct questions;
+- sweep.csv: ORPO with other λ, a row each over all seeds; its terms are means over the last five steps, in nats.
 """
 
 import io
@@ -19,6 +20,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from statistics import fmean
 
 import nbformat
 import pandas as pd
@@ -28,12 +30,14 @@ sys.path.insert(0, str(HERE.parent))
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import course_utils as cu  # noqa: E402
-from course_utils.world import Verdict  # noqa: E402
+from course_utils.world import Verdict, question_of  # noqa: E402
 
 LESSONS = {name: HERE.parent / "notebooks" / "en" / f"{name}_finetuning_example.ipynb" for name in ("dpo", "orpo")}
 SEEDS = (0, 1, 2)
 STEPS = {"dpo": 150, "orpo": 100}  # as the lessons have it, of 8 pairs each
 LAM = 0.5  # ORPO's λ there
+LAMS = (0.0, 0.1, LAM, 2.0, 10.0)
+TERMS = {"nll": "nll_loss", "log odds ratio": "log_odds_chosen", "logp of rejected": "logps/rejected"}
 FORWARD_AND_BACKWARD, FORWARD = 6, 2  # FLOPs for each token and parameter
 COMPUTE, PAIRS, CHOSEN, DPO = "ORPO, equal compute", "ORPO, equal pairs", "SFT on chosen, equal pairs", "SFT + DPO"
 
@@ -88,6 +92,8 @@ def measure(lesson: str, seed: str, steps: str = "", lam: str = "") -> None:
         "stages": len(read),
         "steps": sum(names[stage].log[-1]["step"] for stage in read),
     }
+    if orpo:
+        found["terms"] = {name: fmean(step[key] for step in names["orpo"].log[-6:-1]) for name, key in TERMS.items()}
     print(json.dumps(found))
 
 
@@ -107,39 +113,62 @@ def equal_compute(seed: int, dpo: dict, orpo: dict) -> dict:
     return orpo
 
 
-def win_rate(runs: list[dict], ours: str, theirs: str) -> tuple[float, ...]:
-    """How often one side's answer beats the other's, over the runs of one match a seed."""
-    one, other = (
-        [Verdict(tuple(broken)) for run in runs for broken in run[side]["verdicts"]] for side in (ours, theirs)
-    )
-    return cu.win_rate(one, other, [prompt for run in runs for prompt in run[ours]["prompts"]])
+def verdicts_of(runs: list[dict]) -> list[Verdict]:
+    """The verdicts of several runs, one after the other."""
+    return [Verdict(tuple(broken)) for run in runs for broken in run["verdicts"]]
+
+
+def win_rate(ours: list[dict], theirs: list[dict]) -> tuple[float, ...]:
+    """How often one side's answer beats the other's, in percent, over a run a seed of each."""
+    prompts = [prompt for run in ours for prompt in run["prompts"]]
+    return tuple(100 * rate for rate in cu.win_rate(verdicts_of(ours), verdicts_of(theirs), prompts))
+
+
+def swept(runs: list[dict], default: list[dict]) -> dict[str, float]:
+    """A row of the sweep over λ: runs of one λ, a seed each, beside those of the default."""
+    verdicts, questions = verdicts_of(runs), [question_of(prompt) for run in runs for prompt in run["prompts"]]
+    found: dict = {}
+    for what in ("preferred", "fluent"):
+        interval = cu.mean_interval([100 * getattr(verdict, what) for verdict in verdicts], questions)
+        shares = dict(zip((f"{what}, %", f"{what}, low", f"{what}, high"), interval))
+        found |= {name: round(value, 1) for name, value in shares.items()}
+        found |= {f"{what}, seed {seed}": run[f"{what}, %"] for seed, run in zip(SEEDS, runs)}
+    found |= {name: round(fmean(run["terms"][name] for run in runs), 3) for name in TERMS}
+    for part, value in zip(("%", "low", "high"), win_rate(runs, default)):
+        found[f"win rate against λ = {LAM}, {part}"] = float("nan") if runs is default else round(value, 1)
+    return found
 
 
 def main() -> None:
-    """Write the tables of the seeds, and of the match."""
+    """Write the tables of the seeds, of the match, and of the sweep over λ."""
     with ThreadPoolExecutor(2) as pool:
         found = {(seed, lesson): pool.submit(measured, lesson, seed) for seed in SEEDS for lesson in LESSONS}
+        swept_runs = {(lam, seed): pool.submit(measured, "orpo", seed, "", lam) for lam in LAMS for seed in SEEDS}
         sides = {(seed, PAIRS): pool.submit(measured, "orpo", seed, STEPS["dpo"]) for seed in SEEDS}
         sides |= {(seed, CHOSEN): pool.submit(measured, "orpo", seed, STEPS["dpo"], 0.0) for seed in SEEDS}
         for seed in SEEDS:
             sides[seed, DPO] = found[seed, "dpo"]
             both = (found[seed, lesson].result() for lesson in LESSONS)
             sides[seed, COMPUTE] = pool.submit(equal_compute, seed, *both)
-    tables: dict[str, list] = {lesson: [] for lesson in LESSONS}
-    for (_seed, lesson), one in found.items():
-        tables[lesson].append(pd.read_csv(io.StringIO(one.result()["scores"]), index_col=["seed", "model"]))
-    matches = [{side: sides[seed, side].result() for side in (DPO, COMPUTE, PAIRS, CHOSEN)} for seed in SEEDS]
-    for lesson, parts in tables.items():
-        pd.concat(parts).to_csv(HERE / f"{lesson}_seeds.csv")
-    rows = pd.DataFrame({(seed, side): one for seed, sides in enumerate(matches) for side, one in sides.items()}).T
-    rows.drop(columns=["scores", "prompts", "verdicts"]).rename_axis(["seed", "method"]).to_csv(HERE / "match.csv")
+    for lesson in LESSONS:
+        parts = [io.StringIO(found[seed, lesson].result()["scores"]) for seed in SEEDS]
+        table = pd.concat(pd.read_csv(part, index_col=["seed", "model"]) for part in parts)
+        table.to_csv(HERE / f"{lesson}_seeds.csv")
+    match = {side: [sides[seed, side].result() for seed in SEEDS] for side in (DPO, COMPUTE, PAIRS, CHOSEN)}
+    rows = pd.DataFrame({(seed, side): match[side][seed] for seed in SEEDS for side in match}).T
+    rows = rows.drop(columns=["scores", "prompts", "verdicts", "terms"])
+    rows.rename_axis(["seed", "method"]).to_csv(HERE / "match.csv")
     every = f"seeds {SEEDS[0]}–{SEEDS[-1]}"
-    asked = {(COMPUTE, DPO, f"seed {seed}"): [matches[seed]] for seed in SEEDS}
-    asked |= {(ours, DPO, every): matches for ours in (COMPUTE, PAIRS, CHOSEN)} | {(PAIRS, CHOSEN, every): matches}
+    wins = {(COMPUTE, DPO, f"seed {n}"): win_rate([match[COMPUTE][n]], [match[DPO][n]]) for n in SEEDS}
+    for ours, theirs in ((COMPUTE, DPO), (PAIRS, DPO), (CHOSEN, DPO), (PAIRS, CHOSEN)):
+        wins[ours, theirs, every] = win_rate(match[ours], match[theirs])
     columns = [f"win rate, {part}" for part in ("%", "low", "high")]
-    wins = 100 * pd.DataFrame({key: win_rate(runs, *key[:2]) for key, runs in asked.items()}, index=columns).T
-    wins.round(1).rename_axis(["ours", "theirs", "runs"]).to_csv(HERE / "match_wins.csv")
-    print(rows, wins, sep="\n")
+    table = pd.DataFrame(wins, index=columns).T.round(1).rename_axis(["ours", "theirs", "runs"])
+    table.to_csv(HERE / "match_wins.csv")
+    by_lam = {lam: [swept_runs[lam, seed].result() for seed in SEEDS] for lam in LAMS}
+    sweep = pd.DataFrame({lam: swept(runs, by_lam[LAM]) for lam, runs in by_lam.items()}).T
+    sweep.rename_axis("λ").to_csv(HERE / "sweep.csv")
+    print(rows, table, sweep, sep="\n")
 
 
 if __name__ == "__main__":
