@@ -1,7 +1,9 @@
 """The lessons' own runs, with a seed that they do not show live, and what is recorded of three."""
 
+import re
 from dataclasses import replace
 
+import nbformat
 import pandas as pd
 import pytest
 import record_runs
@@ -72,3 +74,45 @@ def test_the_recorded_win_rates_fit_the_scores_of_the_match():
     seeds = wins.xs(record_runs.COMPUTE).drop("seeds 0–2", level="runs")["win rate, %"]
     mean = wins["win rate, %"][record_runs.COMPUTE, record_runs.DPO, "seeds 0–2"]
     assert mean == pytest.approx(seeds.mean(), abs=0.2)  # of rounded ones
+
+
+def test_the_recorded_sweep_is_the_default_run_with_other_weights():
+    sweep, default = recorded("sweep", "λ"), recorded("orpo_seeds", "seed", "model").xs("orpo", level="model")
+    assert list(sweep.index) == list(record_runs.LAMS)
+    for what in ("preferred", "fluent"):
+        low, mean, high = (sweep[f"{what}, {part}"] for part in ("low", "%", "high"))
+        seeds = sweep[[f"{what}, seed {seed}" for seed in record_runs.SEEDS]]
+        assert ((low <= mean) & (mean <= high)).all()
+        assert ((seeds.mean(axis=1) - mean).abs() <= 0.1).all()  # each is rounded
+        assert list(seeds.loc[record_runs.LAM]) == list(default[what])
+    assert sweep["log odds ratio"].is_monotonic_increasing
+    wins = sweep[f"win rate against λ = {record_runs.LAM}, %"]
+    assert wins.isna().tolist() == [lam == record_runs.LAM for lam in sweep.index]
+    gain = (sweep["preferred, %"] - sweep["preferred, %"][record_runs.LAM]) / 2
+    assert ((wins - 50 - gain).dropna().abs() < 3).all()
+
+
+def numbers_with_a_decimal(text):
+    return {float(number.replace(",", ".")) for number in re.findall(r"(?<![\w.,])\d+[.,]\d+(?![\w.,]*\w)", text)}
+
+
+def cell_of(lang, name):
+    lesson = nbformat.read(record_runs.HERE.parent / "notebooks" / lang / "orpo_finetuning_example.ipynb", 4)
+    return next(cell for cell in lesson.cells if cell.id == name)
+
+
+@pytest.mark.parametrize("lang", ["en", "vi"])
+def test_each_number_that_the_text_says_of_the_sweep_and_the_match_is_recorded(lang):
+    match = recorded("match", "seed", "method")
+    fluent = match["fluent, %"].unstack("method")
+    lost = {*(fluent[[record_runs.PAIRS, record_runs.DPO]].sub(fluent[record_runs.COMPUTE], axis=0).round(1).stack())}
+    (curves,) = (out.data["text/html"] for out in cell_of(lang, "terms").outputs)
+    before = numbers_with_a_decimal(re.search(r'alt="([^"]+)', curves)[1])
+    for name, records, more in (
+        ("sweep-read", [recorded("sweep").stack()], before),
+        ("match-read", [match["preferred, %"], recorded("match_wins").select_dtypes("number").stack()], lost),
+    ):
+        values = [abs(value) for record in records for value in pd.to_numeric(record)]
+        known = {round(value, places) for value in values for places in (1, 2, 3)} | more
+        said = numbers_with_a_decimal(cell_of(lang, name).source.partition("<details>")[0])
+        assert len(said) >= 8 and said <= known, name

@@ -50,7 +50,7 @@ def test_languages_share_code_byte_for_byte_but_for_the_set_up_cell(lang, name):
 def test_headings_formulas_code_and_links_are_the_same_in_both_languages(lang, name):
     for one, other in zip(cells("en", name), cells(lang, name)):
         if one.cell_type == "markdown":
-            for pattern in (r"^#+ (?:\d+\.|🐢|🐕|🦁)?", r"\$\$.+?\$\$", r"`[^`]+`", r"\]\(([^)]+)\)", r"\*\*"):
+            for pattern in (r"^#+ (?:\d+\.|🐢|🐕|🦁)?", r"\$\$.+?\$\$", r"`[^`\n]+`", r"\]\(([^)]+)\)", r"\*\*"):
                 texts = one.source, other.source.replace(f'lang="{lang}"', 'lang="en"')
                 found = [re.findall(pattern, text, re.MULTILINE | re.DOTALL) for text in texts]
                 assert found[0] == found[1], one.id
@@ -85,7 +85,7 @@ def test_results_are_compared_and_training_is_followed_by_a_compared_cell(lang, 
 @pytest.mark.parametrize(("lang", "name"), ALL)
 def test_what_must_hold_holds(lang, name):
     checks = [cell for cell in cells(lang, name) if re.search("-(holds?|agrees)$", cell.id)]
-    assert len(checks) >= 6
+    assert len(checks) >= 5
     for cell in checks:
         text = cell.outputs[0].data["text/plain"]
         assert "✓" in text and "✗" not in text, cell.id
@@ -136,7 +136,7 @@ LAWS = {"dpo-first-step-holds", "log1mexp-holds", "orpo-first-step"}
 @pytest.mark.parametrize("name", [name for name in LESSONS if "finetuning" in name])
 def test_a_check_whose_numbers_were_set_for_the_bundled_model_says_so(name):
     checks = {cell.id: cell.source for cell in cells("en", name) if "cu.expect(" in cell.source}
-    assert len(checks) >= 6
+    assert len(checks) >= 5
     assert {one for one in checks if "bundled=setup.is_bundled" not in checks[one]} == LAWS & {*checks}
 
 

@@ -4,6 +4,7 @@ import copy
 import math
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -14,11 +15,12 @@ from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
+import nbformat
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from datasets import load_dataset
+from datasets import Dataset, load_dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
@@ -30,6 +32,7 @@ from course_utils.batch import REF_LOGPS, encode, encode_rows
 from course_utils.interrupt import Guard, checkpoint_of, first_interrupt
 from course_utils.trainer import PairTrainer
 
+ROOT = Path(__file__).parents[1]
 LORA = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
 NAMES = [f"{kind}/{name}" for kind in ("rewards", "logps") for name in ("chosen", "rejected")]
 NAMES += ["rewards/margins", "rewards/accuracies"]
@@ -778,3 +781,31 @@ def test_batches_of_ever_other_lengths_take_no_more_memory():
     course = Path(cu.__file__).parents[1]
     run = subprocess.run([sys.executable, "-c", program], cwd=course, capture_output=True, text=True, check=True)
     assert int(run.stdout.split()[-1]) < 100e6  # 400e6 with the library's own limit, on a processor with bf16
+
+
+# ---------------------------------------------------------------- TRL alone
+
+
+def test_the_lessons_lines_of_trl_alone_train_save_and_load(few, tmp_path, monkeypatch):
+    """From rows whose prompt is a part of both answers, as on the hub, and with no reference but the model's files."""
+    lesson = nbformat.read(ROOT / "notebooks" / "en" / "dpo_finetuning_example.ipynb", 4)
+    (text,) = (cell.source for cell in lesson.cells if cell.id == "trl-text")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    rows = [{side: row["prompt"] + row[side] for side in ("chosen", "rejected")} for row in few.select(range(8))]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("datasets.load_dataset", lambda *_names, **_settings: Dataset.from_list(rows))
+    small = str(ROOT / "data_samples" / "models" / "small")
+    for old, new in {
+        "HuggingFaceTB/SmolLM2-135M-Instruct": small,
+        'DPOConfig("mine", ': 'DPOConfig("mine", max_steps=1, bf16=False, use_cpu=True, report_to="none", ',
+    }.items():
+        assert code.count(old) == 1
+        code = code.replace(old, new)
+    names: dict = {}
+    exec(code, names)
+    assert names["trainer"].state.log_history[-1]["train_loss"] == pytest.approx(math.log(2), abs=1e-5)
+    trained, loaded = (dict(model.state_dict()) for model in (names["trainer"].model, names["model"]))
+    assert all(torch.equal(trained[name], loaded[name]) for name in trained)
+    before = AutoModelForCausalLM.from_pretrained(small).state_dict()
+    assert any(not torch.equal(before[name], loaded[name]) for name in trained)
+    assert names["tokenizer"].chat_template

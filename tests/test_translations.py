@@ -43,6 +43,15 @@ def test_all_languages_are_up_to_date_and_complete():
     assert sync.check(ROOT, LANGS) == []
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks" / "vi").glob("*.*[bd]")), ids=lambda path: path.name)
+def test_formulas_have_the_decimal_comma_of_vietnamese(path):
+    texts = [path.read_text(encoding="utf-8")]
+    if path.suffix == ".ipynb":
+        texts = [cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "markdown"]
+    formulas = [formula for text in texts for formula in re.findall(sync.KEPT["formula"], text, re.DOTALL)]
+    assert not [formula for formula in formulas if re.search(r"\d\.\d", formula)]
+
+
 def test_there_are_lessons_and_pages_in_vietnamese():
     names = {path.name for path in sync.sources(ROOT)}
     assert {"README.md", "dpo.md", "orpo.md", "dpo_finetuning_example.ipynb", "orpo_finetuning_example.ipynb"} <= names
@@ -248,7 +257,7 @@ def test_a_changed_code_cell_is_rebuilt_without_its_old_output(copy):
     sync.build(copy, ["vi"])
     cells = {c.id: c for c in nbformat.read(copy / "notebooks/vi/orpo_finetuning_example.ipynb", as_version=4).cells}
     assert "cu.plot_orpo_terms(run.log)" in cells["terms"].source and not cells["terms"].outputs
-    assert cells["margins"].outputs
+    assert cells["judged-figure"].outputs
 
 
 def test_a_third_language_with_few_entries_builds_and_falls_back_to_english(copy, monkeypatch):

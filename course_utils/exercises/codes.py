@@ -22,7 +22,7 @@ LESSONS = (
     {
         "orpo.log_odds": "turtle",
         "orpo.log_odds_ratio": "turtle",
-        "orpo.delta": "dog",
+        "orpo.delta": "turtle",
         "orpo.loss": "turtle",
         "orpo.loss_weights": "dog",
         "orpo.versus_dpo": "lion",
