@@ -1209,12 +1209,12 @@ def test_progress_is_kept_and_a_code_carries_it(tmp_path, monkeypatch):
     table = cu.progress()
     states = dict(zip(table.frame["exercise"], table.frame["state"]))
     assert states["dpo.loss"] == "✓ passed" and states["orpo.loss"] == "✗ tried"
-    assert states["orpo.delta"] == "○ not tried yet" and "🐢 1 / 10" in str(table)
+    assert states["orpo.delta"] == "○ not tried yet" and "🐢 1 / 11" in str(table)
     monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / "elsewhere"))
-    assert "🐢 0 / 10" in str(cu.progress()) and "🐢 1 / 10" in str(cu.progress(table.code))
+    assert "🐢 0 / 11" in str(cu.progress()) and "🐢 1 / 11" in str(cu.progress(table.code))
     assert [file.name for file in (tmp_path / "elsewhere").iterdir()] == ["dpo.loss.pass"]
     (tmp_path / "elsewhere" / "kto.loss.pass").touch()  # of a later edition: stays, and is not in the way
-    assert "🐢 1 / 10" in str(cu.progress()) and len(list((tmp_path / "elsewhere").iterdir())) == 2
+    assert "🐢 1 / 11" in str(cu.progress()) and len(list((tmp_path / "elsewhere").iterdir())) == 2
 
 
 def test_codes_come_back_and_slips_are_found():
@@ -1237,14 +1237,14 @@ def test_progress_that_cannot_be_written_or_read_loses_only_itself(tmp_path, mon
     assert states["orpo.loss"] == states["orpo.delta"] == "✓ passed" and states["dpo.loss"] == "○ not tried yet"
     for torn in ('{"orpo.loss": "pa', "[]", "[" * 100_000):
         old.write_text(torn)
-        assert check("dpo.loss", dpo.dpo_loss) == ("pass", None) and "🐢 1 / 10" in str(cu.progress())
+        assert check("dpo.loss", dpo.dpo_loss) == ("pass", None) and "🐢 2 / 11" in str(cu.progress())
         assert "progress.json is damaged" in capsys.readouterr().out and old.read_text() == torn
     monkeypatch.setenv("COURSE_PROGRESS", str(old))  # a file where a folder should be
     assert check("orpo.loss", orpo.orpo_loss) == ("pass", None)
     assert "set COURSE_PROGRESS" in capsys.readouterr().out
     monkeypatch.delenv("COURSE_PROGRESS")
     monkeypatch.setattr(Path, "expanduser", lambda path: (_ for _ in ()).throw(RuntimeError("no home")))
-    assert check("orpo.loss", orpo.orpo_loss) == ("pass", None) and "🐢 0 / 10" in str(cu.progress())
+    assert check("orpo.loss", orpo.orpo_loss) == ("pass", None) and "🐢 0 / 11" in str(cu.progress())
     assert "set COURSE_PROGRESS" in capsys.readouterr().out
 
 
