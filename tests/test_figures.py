@@ -138,11 +138,11 @@ def test_the_axis_carries_the_formula_and_the_unit_of_its_method(method, formula
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("margins", "The margin grows from 0.35 to 1.75. Rewards of the answers: chosen from 0.00 to 0.00, rejected"),
-        ("margins", "Log-probability of the answers: chosen from -5.00 to -5.00, rejected from -8.50 to -22.50."),
-        ("terms", "The NLL falls from 0.82 to 0.12. The odds-ratio term stays at 0.70."),
-        ("accuracy", "The reward accuracy grows from 35% to 100%."),
-        ("judged", "collapsed: the margin grows from 3.50 to 17.50"),
+        ("margins", "The margin grows from 0.55 to 1.55. Rewards of the answers: chosen from 0.00 to 0.00, rejected"),
+        ("margins", "Log-probability of the answers: chosen from -5.00 to -5.00, rejected from -10.50 to -20.50."),
+        ("terms", "The NLL falls from 0.59 to 0.13. The odds-ratio term stays at 0.70."),
+        ("accuracy", "The reward accuracy grows from 55% to 100%."),
+        ("judged", "collapsed: the margin grows from 5.50 to 15.50"),
         ("judged", "collapsed: what the judge says, %: preferred from 60 to 0, fluent from 99 to 3"),
         ("lengths", "chosen +1.00, rejected -1.00."),
         (

@@ -61,7 +61,7 @@ def draw(axes: Axes, log: Sequence[dict], what: str, curves: dict, ylabel: str, 
                 "the log holds no “{key}”, only {known}; give the log of a preference run, such as run.log of train_dpo"
             )
             raise ValueError(words.format(key=key, known=shown(", ".join(sorted({*chain(*log)})) or "–")))
-        count = min(10, len(values) // 4 + 1)
+        count = min(10, len(values) // 2 + 1)
         mean = values.rolling(count).mean()[count - 1 :]
         faint = style | {"linestyle": "", "marker": "o", "markersize": 2.5, "markeredgewidth": 0, "alpha": 0.4}
         axes.plot(values, label=_("single steps (lines: mean of {count})").format(count=count), **faint)
