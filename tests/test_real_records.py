@@ -140,12 +140,10 @@ CLAIMS: dict[tuple[str, str], dict[tuple[str, ...], tuple[str, ...]]] = {
         ("points", "manners-dpo-1", "step 60"): (KL, WORDS),
         ("points", "manners-dpo, both seeds", "step 60"): (ACCURACY,),
         ("points", "manners-dpo-0", "base"): (WORDS,),
-        ("runs", "manners-dpo-0", ""): ("minutes", "GB"),
-        ("runs", "manners-dpo-lora", ""): ("GB",),
+        ("runs", "manners-dpo-0", ""): ("GB",),
         ("points", "manners-dpo-hasty", "step 60"): (ACCURACY, KL),
         ("points", "hh-rlhf-dpo-0", "step 100"): (OTHERS, LONGER),
         ("points", "hh-rlhf-dpo, both seeds", "step 100"): (ACCURACY,),
-        ("runs", "hh-rlhf-dpo-0", ""): ("minutes",),
     },
     ("dpo", "real-answers-read"): {
         **{("judged", f"world-{seed}", "sft"): ("preferred, %",) for seed in (0, 1)},
