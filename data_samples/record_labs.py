@@ -26,6 +26,7 @@ import nbformat  # noqa: E402
 import pandas as pd  # noqa: E402
 import torch  # noqa: E402
 from datasets import Dataset  # noqa: E402
+from record_runs import columns  # noqa: E402
 
 import course_utils as cu  # noqa: E402
 from course_utils.evaluation import answer_kl  # noqa: E402
@@ -85,12 +86,6 @@ def judged(model, seed: int, some: int = 200, for_kl: int = 60) -> dict:
         "held-out accuracy, %": per_question(100 * (margins > 0), held_out["prompt"]),
     }
     return {"prompts": asked, "answers": answers, "verdicts": verdicts, "margins": margins, "each": each, "one": {}}
-
-
-def columns(what: str, interval: tuple[float, ...]) -> dict[str, float]:
-    """The columns of a mean and its interval."""
-    name = what.split(", ")[0]
-    return {k: round(value, 2) for k, value in zip((what, f"{name}, low", f"{name}, high"), interval)}
 
 
 def row(runs: list[dict], against: list[dict] | None) -> dict:

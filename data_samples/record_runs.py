@@ -124,18 +124,23 @@ def win_rate(ours: list[dict], theirs: list[dict]) -> tuple[float, ...]:
     return tuple(100 * rate for rate in cu.win_rate(verdicts_of(ours), verdicts_of(theirs), prompts))
 
 
+def columns(what: str, interval: tuple[float, ...], places: int = 2) -> dict[str, float]:
+    """The columns of a mean and its interval."""
+    name = what.split(", ")[0]
+    return {k: round(value, places) for k, value in zip((what, f"{name}, low", f"{name}, high"), interval)}
+
+
 def swept(runs: list[dict], default: list[dict]) -> dict[str, float]:
     """A row of the sweep over λ: runs of one λ, a seed each, beside those of the default."""
     verdicts, questions = verdicts_of(runs), [question_of(prompt) for run in runs for prompt in run["prompts"]]
     found: dict = {}
     for what in ("preferred", "fluent"):
-        interval = cu.mean_interval([100 * getattr(verdict, what) for verdict in verdicts], questions)
-        shares = dict(zip((f"{what}, %", f"{what}, low", f"{what}, high"), interval))
-        found |= {name: round(value, 1) for name, value in shares.items()}
+        shares = [100 * getattr(verdict, what) for verdict in verdicts]
+        found |= columns(f"{what}, %", cu.mean_interval(shares, questions), places=1)
         found |= {f"{what}, seed {seed}": run[f"{what}, %"] for seed, run in zip(SEEDS, runs)}
     found |= {name: round(fmean(run["terms"][name] for run in runs), 3) for name in TERMS}
-    for part, value in zip(("%", "low", "high"), win_rate(runs, default)):
-        found[f"win rate against λ = {LAM}, {part}"] = float("nan") if runs is default else round(value, 1)
+    if runs is not default:
+        found |= columns(f"win rate against λ = {LAM}, %", win_rate(runs, default), places=1)
     return found
 
 
@@ -143,7 +148,9 @@ def main() -> None:
     """Write the tables of the seeds, of the match, and of the sweep over λ."""
     with ThreadPoolExecutor(2) as pool:
         found = {(seed, lesson): pool.submit(measured, lesson, seed) for seed in SEEDS for lesson in LESSONS}
-        swept_runs = {(lam, seed): pool.submit(measured, "orpo", seed, "", lam) for lam in LAMS for seed in SEEDS}
+        others = [(lam, seed) for lam in LAMS if lam != LAM for seed in SEEDS]
+        swept_runs = {key: pool.submit(measured, "orpo", key[1], STEPS["orpo"], key[0]) for key in others}
+        swept_runs |= {(LAM, seed): found[seed, "orpo"] for seed in SEEDS}
         sides = {(seed, PAIRS): pool.submit(measured, "orpo", seed, STEPS["dpo"]) for seed in SEEDS}
         sides |= {(seed, CHOSEN): pool.submit(measured, "orpo", seed, STEPS["dpo"], 0.0) for seed in SEEDS}
         for seed in SEEDS:
@@ -162,8 +169,8 @@ def main() -> None:
     wins = {(COMPUTE, DPO, f"seed {n}"): win_rate([match[COMPUTE][n]], [match[DPO][n]]) for n in SEEDS}
     for ours, theirs in ((COMPUTE, DPO), (PAIRS, DPO), (CHOSEN, DPO), (PAIRS, CHOSEN)):
         wins[ours, theirs, every] = win_rate(match[ours], match[theirs])
-    columns = [f"win rate, {part}" for part in ("%", "low", "high")]
-    table = pd.DataFrame(wins, index=columns).T.round(1).rename_axis(["ours", "theirs", "runs"])
+    names = [f"win rate, {part}" for part in ("%", "low", "high")]
+    table = pd.DataFrame(wins, index=names).T.round(1).rename_axis(["ours", "theirs", "runs"])
     table.to_csv(HERE / "match_wins.csv")
     by_lam = {lam: [swept_runs[lam, seed].result() for seed in SEEDS] for lam in LAMS}
     sweep = pd.DataFrame({lam: swept(runs, by_lam[LAM]) for lam, runs in by_lam.items()}).T

@@ -46,6 +46,7 @@ def model_files(name: str, tail: str) -> Files:
     return {path.name: path for path in (SAMPLES / "models" / name).iterdir() if tail or path.suffix != ".jinja"}
 
 
+@functools.cache
 def preference_files() -> Files:
     """The bundled preferences in the layout of Anthropic/hh-rlhf, all of them in each of two of its folders."""
     packed = {s: gzip.compress((SAMPLES / f"preferences/{s}.jsonl").read_bytes(), mtime=0) for s in ("train", "test")}

@@ -3,10 +3,10 @@
 import re
 from dataclasses import replace
 
-import nbformat
 import pandas as pd
 import pytest
 import record_runs
+from test_notebooks import cells, numbers_with_a_decimal
 
 import course_utils as cu
 
@@ -92,13 +92,8 @@ def test_the_recorded_sweep_is_the_default_run_with_other_weights():
     assert ((wins - 50 - gain).dropna().abs() < 3).all()
 
 
-def numbers_with_a_decimal(text):
-    return {float(number.replace(",", ".")) for number in re.findall(r"(?<![\w.,])\d+[.,]\d+(?![\w.,]*\w)", text)}
-
-
 def cell_of(lang, name):
-    lesson = nbformat.read(record_runs.HERE.parent / "notebooks" / lang / "orpo_finetuning_example.ipynb", 4)
-    return next(cell for cell in lesson.cells if cell.id == name)
+    return next(cell for cell in cells(lang, "orpo_finetuning_example.ipynb") if cell.id == name)
 
 
 @pytest.mark.parametrize("lang", ["en", "vi"])

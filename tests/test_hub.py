@@ -12,6 +12,7 @@ from dataclasses import replace
 from multiprocessing import forkserver
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import pytest
 from datasets import Dataset, DatasetDict
@@ -35,14 +36,10 @@ def learners(tmp_path_factory):
     """A hub, and new processes that know no other: each is forked from one that has only imported the course."""
     home, context = tmp_path_factory.mktemp("home"), multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["test_hub"])
-    with Hub() as hub, pytest.MonkeyPatch.context() as patch:
+    with Hub() as hub:
         env = hub.env(home) | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
-        for name in {*os.environ} - {*env}:
-            patch.delenv(name)
-        for name, value in env.items():
-            patch.setenv(name, value)
-        forkserver.ensure_running()
-        patch.undo()
+        with patch.dict(os.environ, env, clear=True):
+            forkserver.ensure_running()
         yield SimpleNamespace(hub=hub, home=home, process=context.Process)
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from test_notebooks import numbers_with_a_decimal
 from trl import DPOTrainer
 
 import course_utils as cu
@@ -208,11 +209,10 @@ def test_each_number_with_a_decimal_in_the_text_is_recorded(cell, table, lang):
     lesson = nbformat.read(ROOT / "notebooks" / lang / "dpo_finetuning_example.ipynb", 4).cells
     (text,) = (one.source for one in (*BOOKS[lang], *lesson) if one.id == cell)
     text = re.sub(r"`[^`]*`|\]\([^)]*\)|\$[^$]*\$", "", text.partition("\n## ")[0])  # of this section alone
-    said = re.findall(r"(?<![\w.,])\d+[.,]\d+(?![\w.,]*\w)", text)
     values = re.split(r"[,\n]", (RECORDED / f"{table}.csv").read_text(encoding="utf-8"))
     known = {float(value) for value in values if re.fullmatch(r"-?[\d.]+", value)}
     known = {abs(value) for one in known for value in (one, round(one, 1))}
-    found = {float(number.replace(",", ".")) for number in said}
+    found = numbers_with_a_decimal(text)
     assert found and found <= known
 
 

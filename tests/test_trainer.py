@@ -15,7 +15,6 @@ from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
-import nbformat
 import numpy as np
 import pytest
 import torch
@@ -24,6 +23,7 @@ from datasets import Dataset, load_dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
+from test_notebooks import cells
 from transformers import AutoModelForCausalLM, LlamaConfig, TrainerState, TrainingArguments, set_seed
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
@@ -788,8 +788,8 @@ def test_batches_of_ever_other_lengths_take_no_more_memory():
 
 def test_the_lessons_lines_of_trl_alone_train_save_and_load(few, tmp_path, monkeypatch):
     """From rows whose prompt is a part of both answers, as on the hub, and with no reference but the model's files."""
-    lesson = nbformat.read(ROOT / "notebooks" / "en" / "dpo_finetuning_example.ipynb", 4)
-    (text,) = (cell.source for cell in lesson.cells if cell.id == "trl-text")
+    lesson = cells("en", "dpo_finetuning_example.ipynb")
+    (text,) = (cell.source for cell in lesson if cell.id == "trl-text")
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     rows = [{side: row["prompt"] + row[side] for side in ("chosen", "rejected")} for row in few.select(range(8))]
     monkeypatch.chdir(tmp_path)
