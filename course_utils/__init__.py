@@ -23,11 +23,10 @@ from .figures.plots import (
     plot_length_against_reward,
     plot_orpo_terms,
     plot_reward_margins,
-    plot_sweep,
-    plot_verdicts,
+    plot_sides,
     plot_why_odds,
-    plot_win_rates,
 )
+from .figures.scores import plot_sweep, plot_verdicts, plot_win_rates
 from .figures.tables import score_table, side_by_side, translated
 from .figures.tokens import token_view
 from .generation import generate

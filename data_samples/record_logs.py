@@ -2,6 +2,7 @@
 
 - logs.json: the logs of six runs that an exercise shows and checks;
 - judged.json: two runs, and every ten steps what the judge says of their answers: [step, preferred %, fluent %];
+- lam_0.json: the log of the ORPO lesson's run with λ = 0, which is SFT on the chosen answers;
 - asked.json: in each language one question, and what the models before and after these runs answer.
 """
 
@@ -76,7 +77,10 @@ def asked(questions: list[str], before: list[str], after: dict[str, list[str]]) 
 
 
 def main() -> None:
-    """Write judged.json, asked.json and logs.json, which the DPO lesson shows."""
+    """Write judged.json, asked.json and logs.json, which the DPO lesson shows, and lam_0.json, which ORPO's does."""
+    log = tidy(record_runs.run("orpo", seed=0, lam=0.0)["orpo"].log)
+    text = json.dumps(log).replace("}, {", "},\n{")
+    (HERE / "lam_0.json").write_text(text + "\n", encoding="utf-8", newline="\n")
     names = record_runs.run("dpo", seed=0)
     found = {name: judged(names, settings) for name, settings in JUDGED.items()}
     text = json.dumps({name: one for name, (one, _answers) in found.items()}).replace("}, {", "},\n{")

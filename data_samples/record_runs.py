@@ -9,7 +9,9 @@ prompts unless said otherwise:
   parameters × 6 for forward and backward, and × 2 more for the forward passes of DPO's reference (Kaplan et al. 2020,
   table 1), in 1e12 FLOPs;
 - match_wins.csv: how often the answer of one side beats the other's, with its 95% interval over distinct questions;
-- sweep.csv: ORPO with other λ, a row each over all seeds; its terms are means over the last five steps, in nats.
+- sweep.csv: ORPO with other λ, a row each over all seeds; its terms are means over the last five steps, in nats;
+- betas.csv: DPO with other β, a row each over all seeds, at the lesson's learning rate and in short runs at one seven
+  times as high; its margins are means over the last ten steps, in nats.
 """
 
 import io
@@ -18,7 +20,9 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
@@ -38,6 +42,10 @@ STEPS = {"dpo": 150, "orpo": 100}  # as the lessons have it, of 8 pairs each
 LAM = 0.5  # ORPO's λ there
 LAMS = (0.0, 0.1, LAM, 2.0, 10.0)
 TERMS = {"nll": "nll_loss", "log odds ratio": "log_odds_chosen", "logp of rejected": "logps/rejected"}
+BETAS, BETA = (0.03, 0.1, 0.3, 1.0, 3.0), 0.3  # of DPO, and that of the lesson
+RATES = {"sound": 1, "hasty": 7}  # times the lesson's learning rate
+HASTY = {"max_steps": 32, "pairs": 400}
+MOVES = ("KL, nats", "margin", "margin / β", "log-ratio of chosen, nats")
 FORWARD_AND_BACKWARD, FORWARD = 6, 2  # FLOPs for each token and parameter
 COMPUTE, PAIRS, CHOSEN, DPO = "ORPO, equal compute", "ORPO, equal pairs", "SFT on chosen, equal pairs", "SFT + DPO"
 
@@ -71,6 +79,36 @@ def scores(names: dict, seed: int) -> pd.DataFrame:
     return table
 
 
+def judged(prompts: list, verdicts: Sequence[Verdict]) -> dict:
+    """What is kept of a model's verdicts, one a prompt."""
+    return {
+        "prompts": prompts,
+        "verdicts": [verdict.broken for verdict in verdicts],
+        "preferred, %": round(100 * cu.share(verdicts), 1),
+        "fluent, %": round(100 * cu.share(verdicts, lambda v: v.fluent), 1),
+    }
+
+
+def measure_betas(seed: str) -> None:
+    """Run the DPO lesson's cells, then DPO with every β at both rates, and print what came out, as JSON."""
+    names, found = run("dpo", int(seed)), {}
+    model, tokenizer, prompts, default = (names[name] for name in ("sft", "tokenizer", "prompts", "dpo_args"))
+    for rate, times in RATES.items():
+        args, pairs = replace(default, learning_rate=times * default.learning_rate), names["pairs"]
+        if rate == "hasty":
+            args, pairs = replace(args, max_steps=HASTY["max_steps"]), pairs.select(range(HASTY["pairs"]))
+        for beta in BETAS:
+            dpo = names["dpo"] if (rate, beta) == ("sound", BETA) else None
+            dpo = dpo or cu.train_dpo(model.model, tokenizer, pairs, args, beta=beta)
+            answers = cu.generate(dpo.model, tokenizer, prompts, seed=int(seed))
+            kl, *_interval = cu.policy_kl(dpo.model, model.model, tokenizer, prompts[:100], max_new_tokens=64)
+            ends = (fmean(step[f"rewards/{k}"] for step in dpo.log[-11:-1]) for k in ("margins", "chosen"))
+            margin, chosen = ends  # the log's last entry sums up
+            found[f"{rate} {beta}"] = judged(prompts, cu.judge_all(prompts, answers))
+            found[f"{rate} {beta}"] |= {"terms": dict(zip(MOVES, (kl, margin, margin / beta, chosen / beta)))}
+    print(json.dumps(found))
+
+
 def measure(lesson: str, seed: str, steps: str = "", lam: str = "") -> None:
     """Run a lesson and print all that is recorded of it, as JSON."""
     names = run(lesson, int(seed), int(steps) if steps else None, float(lam or LAM))
@@ -78,13 +116,9 @@ def measure(lesson: str, seed: str, steps: str = "", lam: str = "") -> None:
     orpo = lesson == "orpo"
     read = {"orpo": names["orpo"].tokens} if orpo else {"sft": names["sft"].tokens, "dpo": names["dpo"].tokens}
     flops = FORWARD_AND_BACKWARD * sum(read.values()) + (0 if orpo else FORWARD * read["dpo"])
-    verdicts = names["verdicts"][lesson]
     found = {
         "scores": scores(names, int(seed)).to_csv(),
-        "prompts": names["prompts"],
-        "verdicts": [verdict.broken for verdict in verdicts],
-        "preferred, %": round(100 * cu.share(verdicts), 1),
-        "fluent, %": round(100 * cu.share(verdicts, lambda v: v.fluent), 1),
+        **judged(names["prompts"], names["verdicts"][lesson]),
         "compute, 1e12 FLOPs": round(flops * parameters / 1e12, 2),
         "training, s": round(sum(names[stage].log[-1]["train_runtime"] for stage in read)),
         "peak memory, MB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
@@ -130,22 +164,19 @@ def columns(what: str, interval: tuple[float, ...], places: int = 2) -> dict[str
     return {k: round(value, places) for k, value in zip((what, f"{name}, low", f"{name}, high"), interval)}
 
 
-def swept(runs: list[dict], default: list[dict]) -> dict[str, float]:
-    """A row of the sweep over λ: runs of one λ, a seed each, beside those of the default."""
+def swept(runs: list[dict]) -> dict[str, float]:
+    """A row of a sweep: the runs of one value, a seed each."""
     verdicts, questions = verdicts_of(runs), [question_of(prompt) for run in runs for prompt in run["prompts"]]
     found: dict = {}
     for what in ("preferred", "fluent"):
         shares = [100 * getattr(verdict, what) for verdict in verdicts]
         found |= columns(f"{what}, %", cu.mean_interval(shares, questions), places=1)
         found |= {f"{what}, seed {seed}": run[f"{what}, %"] for seed, run in zip(SEEDS, runs)}
-    found |= {name: round(fmean(run["terms"][name] for run in runs), 3) for name in TERMS}
-    if runs is not default:
-        found |= columns(f"win rate against λ = {LAM}, %", win_rate(runs, default), places=1)
-    return found
+    return found | {name: round(fmean(run["terms"][name] for run in runs), 3) for name in runs[0]["terms"]}
 
 
 def main() -> None:
-    """Write the tables of the seeds, of the match, and of the sweep over λ."""
+    """Write the tables of the seeds, of the match, and of the sweeps over λ and β."""
     with ThreadPoolExecutor(2) as pool:
         found = {(seed, lesson): pool.submit(measured, lesson, seed) for seed in SEEDS for lesson in LESSONS}
         others = [(lam, seed) for lam in LAMS if lam != LAM for seed in SEEDS]
@@ -173,10 +204,31 @@ def main() -> None:
     table = pd.DataFrame(wins, index=names).T.round(1).rename_axis(["ours", "theirs", "runs"])
     table.to_csv(HERE / "match_wins.csv")
     by_lam = {lam: [swept_runs[lam, seed].result() for seed in SEEDS] for lam in LAMS}
-    sweep = pd.DataFrame({lam: swept(runs, by_lam[LAM]) for lam, runs in by_lam.items()}).T
+    against = {
+        lam: columns(f"win rate against λ = {LAM}, %", win_rate(runs, by_lam[LAM]), places=1)
+        for lam, runs in by_lam.items()
+        if lam != LAM
+    }
+    sweep = pd.DataFrame({lam: swept(runs) | against.get(lam, {}) for lam, runs in by_lam.items()}).T
     sweep.rename_axis("λ").to_csv(HERE / "sweep.csv")
     print(rows, table, sweep, sep="\n")
 
 
+def main_betas() -> None:
+    """Write the table of the sweep over β."""
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda seed: measured("betas", seed), SEEDS))
+    keys = [(rate, beta) for rate in RATES for beta in BETAS]
+    table = pd.DataFrame({key: swept([one[f"{key[0]} {key[1]}"] for one in found]) for key in keys}).T
+    table.rename_axis(["learning rate", "β"]).to_csv(HERE / "betas.csv")
+    print(table)
+
+
 if __name__ == "__main__":
-    measure(*sys.argv[1:]) if len(sys.argv) > 1 else main()
+    if sys.argv[1:2] == ["betas"]:
+        measure_betas(*sys.argv[2:])
+    elif len(sys.argv) > 1:
+        measure(*sys.argv[1:])
+    else:
+        main()
+        main_betas()

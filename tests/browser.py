@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Locator, Page, TimeoutError, sync_playw
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
-PATIENCE = 240  # seconds; a busy machine needs many times what an idle one does
+PATIENCE = 400  # seconds; a busy machine needs many times what an idle one does
 
 SETTINGS = {
     "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},  # keep all outputs in the page

@@ -1,9 +1,11 @@
-"""The lessons in JupyterLab, in a real browser: every cell runs, all is drawn, sliders move, and axe finds no fault.
+"""The lessons in JupyterLab, in a real browser, with the solutions filled in: every cell runs and every check passes,
+all is drawn, sliders move, and axe finds no fault.
 
 Trainings are shorter here, and few prompts are answered: what is tested is what a learner sees, not the figures.
 A picture of each lesson goes to runs/browser.
 """
 
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +16,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from shorter import in_every_kernel
 from test_notebooks import ROOT
 from test_pages import PAGES
-from test_solutions import ALL as LESSONS
+from test_solutions import CHECK, filled_in
 
 HOW = "no {}: the lessons are not tested in a real browser; {}"
 pytest.importorskip("playwright", reason=HOW.format("Playwright", "pip install -r requirements.txt"))
@@ -41,6 +43,8 @@ from browser import (  # noqa: E402
 if not BROWSER:
     pytest.skip(HOW.format("Chromium", "apt-get install chromium"), allow_module_level=True)
 
+#: One language each: the cells of both are the same, byte for byte.
+LESSONS = [("en", "dpo_finetuning_example.ipynb"), ("vi", "orpo_finetuning_example.ipynb")]
 ALL = [*LESSONS, ("vi", "preference_labs.ipynb")]
 PICTURES = ROOT.parent / "runs" / "browser"
 THEMES = ["JupyterLab Light", "JupyterLab Dark"]
@@ -54,7 +58,7 @@ w.VBox([slider, text])
 
 
 def copy_of_the_course(root: Path) -> None:
-    """The lessons without outputs, beside the course they import."""
+    """The lessons without outputs, those of `LESSONS` with their solutions, beside the course they import."""
     for name in ("course_utils", "data_samples", "translations"):
         (root / name).symlink_to(ROOT.parent / name)
     shutil.copytree(ROOT, root / "notebooks", ignore=shutil.ignore_patterns("runs", ".ipynb_checkpoints"))
@@ -63,6 +67,7 @@ def copy_of_the_course(root: Path) -> None:
         for cell in lesson.cells:
             if cell.cell_type == "code":
                 cell.outputs, cell.execution_count = [], None
+                cell.source = filled_in(cell.source) if (lang, name) in LESSONS else cell.source
         nbformat.write(lesson, root / "notebooks" / lang / name)
 
 
@@ -84,6 +89,13 @@ def lesson(lab, request):
         yield page
 
 
+def said(cell):
+    """The words of a cell's last check, and what it printed."""
+    shown = [output.get("data", {}).get("text/plain", "") for output in cell["outputs"]]
+    printed = [output.get("text", "") for output in cell["outputs"]]
+    return "".join(printed) + ([*filter(None, shown)] or [""])[-1]
+
+
 @pytest.fixture
 def run(lab):
     """Open a notebook of these cells and run it, or do what `how` does with it."""
@@ -102,6 +114,17 @@ def test_every_cell_runs_without_error_in_a_real_browser(lesson):
     assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
     assert not [o for cell in code for o in cell["outputs"] if o["output_type"] == "error"]
     assert lesson.locator(TRACEBACK).count() == 0
+
+
+def test_every_check_passes_with_its_solution_and_the_learners_own_loss_trains(lesson):
+    checked = [cell for cell in cells(lesson) if CHECK.search(cell["source"])]
+    if "○" in said(checked[0]):  # the labs are run untouched
+        assert all("○" in said(cell) for cell in checked)
+        return
+    assert [CHECK.search(cell["source"])[1] for cell in checked if "✓" not in said(cell)] == []
+    assert len(checked) >= 6
+    (first,) = (cell for cell in cells(lesson) if "# what trained it" in cell["source"])
+    assert re.search(r"__main__\.(dpo|orpo)_loss", said(first))
 
 
 def test_every_formula_is_set(lesson):

@@ -60,13 +60,15 @@ def every():
         "margins": cu.plot_reward_margins(LOG),
         "margins of ORPO": cu.plot_reward_margins(LOG, "orpo"),
         "terms": cu.plot_orpo_terms(LOG),
+        "sides": cu.plot_sides({"a": LOG, "b": TENFOLD}, "rewards"),
+        "sides of ORPO": cu.plot_sides({"a": LOG}, method="orpo"),
         "odds": cu.plot_why_odds(),
         "accuracy": cu.plot_accuracy(LOG),
         "judged": cu.plot_judge_against_margin(JUDGED),
         "lengths": cu.plot_length_against_reward(LENGTHS, EARNED),
         "sweep": cu.plot_sweep(SWEEP),
         "arms": cu.plot_arms(ARMS),
-        "wins": cu.plot_win_rates(WINS, "ORPO", "DPO"),
+        "wins": cu.plot_win_rates(WINS, "ORPO", "DPO", {"seed 1": [0.7, 0.7]}),
         "verdicts": cu.plot_verdicts({"a": [Verdict()] * 3 + [Verdict(("fluent",))]}),
     }
 
@@ -153,7 +155,7 @@ def test_the_axis_carries_the_formula_and_the_unit_of_its_method(method, formula
             "wins",
             "ORPO against DPO: win rates from 50 to 70%. seed 0: 50.0% (45.0% – 55.0%); seed 1: 70.0% (60.0% – 80.0%).",
         ),
-        ("verdicts", "Preferred answers: a 75%. a: 75% preferred, 0% fluent, but breaks a rule, 25% not fluent."),
+        ("verdicts", "Preferred answers: a 75.0%. a: 75.0% preferred, 0.0% fluent, but breaks a rule, 25.0% not fluent."),
     ],
 )
 def test_titles_state_the_finding_and_the_alternative_text_tells_the_numbers(figures, name, words):
@@ -253,4 +255,14 @@ def test_a_sweep_of_answers_that_nobody_judged_shows_the_fluent_ones():
     figure = cu.plot_sweep(SWEEP.assign(preferred=float("nan")))
     left, right = figure.axes
     assert [line.get_label() for line in left.get_lines()] == ["fluent"] and len(right.get_lines()) == 1
-    assert left.get_title() == "fluent: between 98 and 99%" and "preferred" not in figure.alt_text
+    assert left.get_title() == "fluent: highest at λ 0, with 99.0%" and "preferred" not in figure.alt_text
+
+
+def test_no_seed_of_a_sweep_or_of_a_match_hides_another():
+    sweep = cu.plot_sweep(SWEEP.assign(**{f"preferred, seed {seed}": [50.0, 80.0] for seed in range(3)}))
+    wins = cu.plot_win_rates(WINS, "ORPO", "DPO", {"seed 1": [0.7, 0.7]})
+    for figure, count in ((sweep, 3), (wins, 2)):
+        small = [line for line in figure.axes[0].lines if line.get_linestyle() == "None" and len(line.get_xdata()) > 1]
+        points = [point for line in small for point in zip(line.get_xdata(), line.get_ydata())]
+        assert len({*points}) == len(points) >= count
+    assert sweep.axes[0].get_ylim()[0] == 50  # no point of a seed lies below the axis

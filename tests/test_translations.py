@@ -250,8 +250,8 @@ def test_an_edit_in_a_built_file_is_found_and_can_be_taken_back(copy):
 def test_a_changed_code_cell_is_rebuilt_without_its_old_output(copy):
     edit(
         copy / "notebooks/en/orpo_finetuning_example.ipynb",
-        "cu.plot_orpo_terms(orpo.log)",
-        "cu.plot_orpo_terms(run.log)",
+        "display(cu.plot_orpo_terms(orpo.log))",
+        "display(cu.plot_orpo_terms(run.log))",
     )
     assert [line for line in sync.check(copy, ["vi"]) if "orpo_finetuning_example.ipynb is not what" in line]
     sync.build(copy, ["vi"])

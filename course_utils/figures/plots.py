@@ -1,6 +1,6 @@
-"""For the learner who has a run's log, verdicts or scores: pictures of them, whose titles say what they show."""
+"""For the learner who has a run's log: pictures of it, whose titles say what they show."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 
 import numpy as np
@@ -8,10 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from ..evaluation import share
 from ..i18n import N_, _, shown
-from ..world import Verdict
-from .figure import BLUE, GREEN, GREY, VERMILLION, YELLOW, Figure, name_of, styled
+from .figure import BLUE, GREEN, GREY, VERMILLION, Figure, name_of, styled
 
 PREFERRED: dict = {"color": BLUE, "linestyle": "-", "marker": "o"}
 FLUENT: dict = {"color": VERMILLION, "linestyle": "--", "marker": "s"}
@@ -101,20 +99,36 @@ def plot_reward_margins(log: Sequence[dict], method: str = "dpo") -> Figure:
 
 @styled
 def plot_orpo_terms(log: Sequence[dict]) -> Figure:
-    """The two terms of ORPO's loss apart, and the mean log-probability of a token of both answers; all in nats.
+    """The two terms of ORPO's loss apart, in nats.
 
     log: TRL's log_history. The NLL is that of the chosen answer in `train_orpo`'s log, of the prompt too in TRL's.
     """
     odds = [{**entry, "odds_term": -entry["log_odds_ratio"]} for entry in log if "log_odds_ratio" in entry]
     term = {"odds_term": (_("odds-ratio term"), {"color": "black", "linestyle": "-."})}
     ratio = r"$-\log\,\sigma(\log\frac{odds(y_w|x)}{odds(y_l|x)})$" + "\n" + _("before its weight λ, nats")
-    *_others, logp, unit = FORMULAS["orpo"]
-    figure = Figure(11.5, 4.1)
-    left, middle, right = figure.subplots(1, 3)
-    draw(left, log, _("The NLL"), {"nll_loss": ("NLL", SINGLE)}, rf"$\mathcal{{L}}_{{SFT}}$ ({_(unit)})")
-    draw(middle, odds or log, _("The odds-ratio term"), term, ratio)
-    draw(right, log, _("Log-probability of the answers"), LOGPS, f"{logp}\n({_(unit)})")
+    figure = Figure(8.5, 4.1)
+    left, right = figure.subplots(1, 2)
+    draw(
+        left, log, _("The NLL"), {"nll_loss": ("NLL", SINGLE)}, rf"$\mathcal{{L}}_{{SFT}}$ ({_(FORMULAS['orpo'][-1])})"
+    )
+    draw(right, odds or log, _("The odds-ratio term"), term, ratio)
     for axes in figure.axes:
+        widen(axes)
+    return figure.with_legend()
+
+
+@styled
+def plot_sides(runs: Mapping[str, Sequence[dict]], what: str = "logps", method: str = "dpo") -> Figure:
+    """What several runs do to the chosen and to the rejected answers, side by side, each on its own scale.
+
+    runs: TRL's log_history by name. what: "logps" or "rewards", in nats. method: "dpo", which sums log-probabilities
+    over an answer's tokens, or "orpo", which takes their mean.
+    """
+    _margin, reward, logp, unit = FORMULAS[method]
+    curves, formula = {"rewards": (REWARDS, reward), "logps": (LOGPS, logp)}[what]
+    figure = Figure(max(7.5, 1 + 3.75 * len(runs)), 4.1)
+    for axes, (name, log) in zip(figure.subplots(1, len(runs), squeeze=False)[0], runs.items()):
+        draw(axes, log, name_of(name), curves, f"{formula}\n({_(unit)})")
         widen(axes)
     return figure.with_legend()
 
@@ -199,82 +213,3 @@ def plot_length_against_reward(
     axes.set_xlabel(_("length of the answer, {unit}").format(unit=name_of(unit or _("tokens"))))
     axes.set_ylabel(FORMULAS["dpo"][1] + ", " + _("nats"), parse_math=True)
     return figure.with_legend()
-
-
-@styled
-def plot_sweep(table: pd.DataFrame, name: str = "λ") -> Figure:
-    """A point for each value in the table's index: "preferred", "fluent" (percent of answers), "nll" (nats a token).
-
-    Where nothing was judged, and "preferred" is NaN throughout, only "fluent" is drawn.
-    """
-    figure, name = Figure(10, 3.9), name_of(name)
-    left, right = figure.subplots(1, 2)
-    values, nll = [name_of(f"{value:g}") for value in table.index], table["nll"]
-    *_others, unit = FORMULAS["orpo"]
-    curves = [(_("preferred"), table["preferred"], left, PREFERRED), (_("fluent"), table["fluent"], left, FLUENT)]
-    curves = [curve for curve in curves if not curve[1].isna().all()]
-    for label, column, axes, style in (*curves, ("NLL", nll, right, SINGLE | {"marker": "^"})):
-        axes.plot(range(len(values)), column, label=label, **style)
-        axes.set(xlabel=name, xticks=range(len(values)), xticklabels=values)
-        figure.details.append(f"{label}: " + ", ".join(f"{name} {v}: {n:.4g}" for v, n in zip(values, column)))
-    what, shares = curves[0][:2]
-    title = _("{what}: between {low} and {high}%")
-    title = title.format(what=what, low=f"{shares.min():.0f}", high=f"{shares.max():.0f}")
-    left.set(title=title, ylabel=_("answers, %"), ylim=(-4, 104))
-    between = _("The NLL lies between {low} and {high}").format(low=f"{nll.min():.3f}", high=f"{nll.max():.3f}")
-    right.set(title=between, ylabel="NLL, " + _(unit))
-    widen(right)
-    return figure.with_legend()
-
-
-@styled
-def plot_win_rates(rates: dict[str, tuple[float, float, float]], ours: str, theirs: str) -> Figure:
-    """Win rates with their 95% intervals, as `win_rate` gives them (0..1), one row a comparison."""
-    wins, low, high = 100 * np.array([*rates.values()]).T
-    title = _("{ours} against {theirs}: win rates from {low} to {high}%")
-    title = title.format(ours=name_of(ours), theirs=name_of(theirs), low=f"{wins.min():.0f}", high=f"{wins.max():.0f}")
-    names = [*map(name_of, rates)]
-    figure, axes = rows(names, title, _("win rate in %; a tie counts one half"))
-    label = _("win rate and its interval (95%)")
-    axes.errorbar(wins, range(len(rates)), xerr=[wins - low, high - wins], fmt="o", color=BLUE, label=label)
-    axes.axvline(50, color=VERMILLION, linestyle="--", linewidth=1, label=_("as many wins as losses"))
-    figure.details = [
-        f"{name}: {rate:.1%} ({low:.1%} – {high:.1%})" for name, (rate, low, high) in zip(names, rates.values())
-    ]
-    return figure.with_legend()
-
-
-@styled
-def plot_verdicts(verdicts: dict[str, Sequence[Verdict]]) -> Figure:
-    """What the judge said of each model's answers: preferred, fluent with a fault, not fluent."""
-    parts = [
-        (_("preferred"), BLUE, "", lambda v: v.preferred),
-        (_("fluent, but breaks a rule"), YELLOW, "//", lambda v: v.fluent and v.judged and not v.preferred),
-        (_("not fluent"), VERMILLION, "xx", lambda v: not v.fluent),
-        (_("not judged"), GREY, "..", lambda v: v.fluent and not v.judged),
-    ]
-    if all(v.judged for row in verdicts.values() for v in row):
-        parts.pop()
-    percent = {label: [100 * share(row, test) for row in verdicts.values()] for label, _c, _h, test in parts}
-    names = [*map(name_of, verdicts)]
-    best = (f"{name} {value:.0f}%" for name, value in zip(names, percent[_("preferred")]))
-    figure, axes = rows(names, _("Preferred answers") + ": " + ", ".join(best), _("answers, %"))
-    left, box = np.zeros(len(verdicts)), {"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 1.5}
-    for label, color, hatch, _test in parts:
-        width = percent[label]
-        bars = axes.barh(range(len(left)), width, 0.7, left, color=color, hatch=hatch, edgecolor="white", label=label)
-        axes.bar_label(bars, [f"{value:.0f}" if value >= 6 else "" for value in width], label_type="center", bbox=box)
-        left += width
-    axes.set_xlim(0, 100)
-    axes.grid(axis="y", visible=False)
-    for name, *values in zip(names, *percent.values()):
-        figure.details.append(f"{name}: " + ", ".join(f"{v:.0f}% {label}" for label, v in zip(percent, values)))
-    return figure.with_legend()
-
-
-def rows(names: Collection[str], title: str, xlabel: str) -> tuple[Figure, Axes]:
-    """A figure with a row for each of several models or comparisons, from the top down."""
-    figure = Figure(9, 1.7 + 0.45 * len(names))
-    axes = figure.subplots()
-    axes.set(title=title, xlabel=xlabel, yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
-    return figure, axes
