@@ -67,11 +67,21 @@ LABELS += N_("round"), N_("own"), N_("once"), N_("fixed"), N_("tied"), N_("lengt
 LABELS += N_("penalty"), N_("true labels"), N_("training loss"), N_("held-out loss"), N_("held-out accuracy")
 LABELS += N_("held-out margin / β"), N_("margin in training"), N_("wins"), N_("true wins"), N_("its own wins")
 LABELS += N_("similar wins"), N_("similar prompts"), N_("other language")
-LABELS += N_("preferred"), N_("fluent"), N_("before"), N_("after"), N_("start"), N_("hasty"), N_("ruined"), N_("mine")
+LABELS += (
+    N_("preferred"),
+    N_("fluent"),
+    N_("before"),
+    N_("after"),
+    N_("start"),
+    N_("sound"),
+    N_("hasty"),
+    N_("ruined"),
+    N_("mine"),
+)
 LABELS += N_("margin"), N_("margin / β"), N_("first loss"), N_("first margin"), N_("win rate")
 LABELS += N_("loss of the pair above"), N_("largest difference"), N_("largest difference by hand")
 LABELS += N_("largest difference from TRL"), N_("rise of chosen"), N_("rise of rejected"), N_("log odds"), N_("error")
-LABELS += N_("half of that of chosen"), N_("own loop"), N_("win rate against λ = 0.5")
+LABELS += N_("half of that of chosen"), N_("own loop"), N_("random weights"), N_("win rate against λ = 0.5")
 LABELS += N_("at first"), N_("at the end"), N_("growth"), N_("λ × odds-ratio term"), N_("rise of the log odds ratio")
 LABELS += N_("change of the NLL"), N_("at its target"), N_("no wrong label")
 LABELS += N_("β times the tokens"), N_("share of prompts that give a pair")

@@ -92,6 +92,26 @@ def test_the_recorded_sweep_is_the_default_run_with_other_weights():
     assert ((wins - 50 - gain).dropna().abs() < 3).all()
 
 
+def test_the_recorded_sweep_over_beta_is_the_default_run_with_other_betas_and_rates():
+    betas, default = (
+        recorded("betas", "learning rate", "β"),
+        recorded("dpo_seeds", "seed", "model").xs("dpo", level="model"),
+    )
+    assert list(betas.index) == [(rate, beta) for rate in record_runs.RATES for beta in record_runs.BETAS]
+    for what in ("preferred", "fluent"):
+        low, mean, high = (betas[f"{what}, {part}"] for part in ("low", "%", "high"))
+        seeds = betas[[f"{what}, seed {seed}" for seed in record_runs.SEEDS]]
+        assert ((low <= mean) & (mean <= high)).all() and ((seeds.mean(axis=1) - mean).abs() <= 0.1).all()
+        assert list(seeds.loc["sound", record_runs.BETA]) == list(default[what])
+    for rate in record_runs.RATES:  # a higher β stays closer to the reference, whatever the margin says
+        assert betas.loc[rate]["margin"].is_monotonic_increasing
+        assert all(betas.loc[rate][name].is_monotonic_decreasing for name in ("KL, nats", "margin / β"))
+    fallen = -betas["log-ratio of chosen, nats"] > betas["margin / β"] / 2  # what the lesson says of a collapse
+    assert (
+        (betas["preferred, %"][fallen] < 75).all() and (betas["preferred, %"][~fallen] > 80).all() and fallen.sum() == 3
+    )
+
+
 def cell_of(lang, name):
     return next(cell for cell in cells(lang, "orpo_finetuning_example.ipynb") if cell.id == name)
 
@@ -101,8 +121,8 @@ def test_each_number_that_the_text_says_of_the_sweep_and_the_match_is_recorded(l
     match = recorded("match", "seed", "method")
     fluent = match["fluent, %"].unstack("method")
     lost = {*(fluent[[record_runs.PAIRS, record_runs.DPO]].sub(fluent[record_runs.COMPUTE], axis=0).round(1).stack())}
-    (curves,) = (out.data["text/html"] for out in cell_of(lang, "terms").outputs)
-    before = numbers_with_a_decimal(re.search(r'alt="([^"]+)', curves)[1])
+    curves = "".join(out.data["text/html"] for out in cell_of(lang, "terms").outputs)
+    before = numbers_with_a_decimal(" ".join(re.findall(r'alt="([^"]+)', curves)))
     for name, records, more in (
         ("sweep-read", [recorded("sweep").stack()], before),
         ("match-read", [match["preferred, %"], recorded("match_wins").select_dtypes("number").stack()], lost),

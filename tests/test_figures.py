@@ -155,7 +155,10 @@ def test_the_axis_carries_the_formula_and_the_unit_of_its_method(method, formula
             "wins",
             "ORPO against DPO: win rates from 50 to 70%. seed 0: 50.0% (45.0% – 55.0%); seed 1: 70.0% (60.0% – 80.0%).",
         ),
-        ("verdicts", "Preferred answers: a 75.0%. a: 75.0% preferred, 0.0% fluent, but breaks a rule, 25.0% not fluent."),
+        (
+            "verdicts",
+            "Preferred answers: a 75.0%. a: 75.0% preferred, 0.0% fluent, but breaks a rule, 25.0% not fluent.",
+        ),
     ],
 )
 def test_titles_state_the_finding_and_the_alternative_text_tells_the_numbers(figures, name, words):

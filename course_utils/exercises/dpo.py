@@ -417,7 +417,7 @@ class DiagnoseRun(FunctionExercise):
 
 DIAGNOSE_RUN = DiagnoseRun(
     "dpo.diagnose_run",
-    N_("In a collapsed run the chosen answers' reward plunges together with the rejected ones'; margin, loss and accuracy look as good as in a healthy one."),
+    N_("In a collapsed run the chosen answers' reward plunges together with the rejected ones'; margin, loss and accuracy may look as good as in a healthy one."),
     (N_("Plot all four logs with cu.plot_reward_margins and look at the middle chart."),
      N_("In a healthy run the two rewards part. In the collapsed one, where do both of them go?"),
      N_("Take the mean of the last ten “rewards/chosen”. If it is far below zero, compared with the margin, the run has collapsed.")),

@@ -118,8 +118,10 @@ def plot_orpo_terms(log: Sequence[dict]) -> Figure:
 
 
 @styled
-def plot_sides(runs: Mapping[str, Sequence[dict]], what: str = "logps", method: str = "dpo") -> Figure:
-    """What several runs do to the chosen and to the rejected answers, side by side, each on its own scale.
+def plot_sides(
+    runs: Mapping[str, Sequence[dict]], what: str = "logps", method: str = "dpo", same_axis: bool = False
+) -> Figure:
+    """What several runs do to the chosen and to the rejected answers, side by side, each on an axis of its own or not.
 
     runs: TRL's log_history by name. what: "logps" or "rewards", in nats. method: "dpo", which sums log-probabilities
     over an answer's tokens, or "orpo", which takes their mean.
@@ -127,7 +129,7 @@ def plot_sides(runs: Mapping[str, Sequence[dict]], what: str = "logps", method: 
     _margin, reward, logp, unit = FORMULAS[method]
     curves, formula = {"rewards": (REWARDS, reward), "logps": (LOGPS, logp)}[what]
     figure = Figure(max(7.5, 1 + 3.75 * len(runs)), 4.1)
-    for axes, (name, log) in zip(figure.subplots(1, len(runs), squeeze=False)[0], runs.items()):
+    for axes, (name, log) in zip(figure.subplots(1, len(runs), squeeze=False, sharey=same_axis)[0], runs.items()):
         draw(axes, log, name_of(name), curves, f"{formula}\n({_(unit)})")
         widen(axes)
     return figure.with_legend()

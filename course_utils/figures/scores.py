@@ -15,13 +15,14 @@ from .plots import FLUENT, PREFERRED, SINGLE, finding, widen
 
 
 @styled
-def plot_sweep(table: pd.DataFrame, name: str = "λ", beside: str = "nll") -> Figure:
+def plot_sweep(table: pd.DataFrame, name: str = "λ", beside: str = "nll", title: str = "") -> Figure:
     """A point for each value in the table's index: "preferred" and "fluent", in percent, and a column `beside` them.
 
     Columns such as "preferred, seed 0" are drawn as small points. The axis of percentages begins at a ten below all of
     them. Where nothing was judged, and "preferred" is NaN throughout, only "fluent" is drawn.
     """
     figure, name = Figure(10, 3.9), name_of(name)
+    figure.suptitle(name_of(title))
     left, right = figure.subplots(1, 2)
     values, places = [name_of(f"{value:g}") for value in table.index], np.arange(len(table))
     curves = [("preferred", left, PREFERRED, -0.08), ("fluent", left, FLUENT, 0.08)]
@@ -40,9 +41,9 @@ def plot_sweep(table: pd.DataFrame, name: str = "λ", beside: str = "nll") -> Fi
         told = ", ".join(f"{name} {value}: {number:.4g}" for value, number in zip(values, found[column]))
         figure.details.append(f"{names[column]}: {told}")
     what, shares = curves[0][0], found[curves[0][0]]
-    title = _("{what}: highest at {name} {best}, with {high}%")
+    words = _("{what}: highest at {name} {best}, with {high}%")
     best = values[int(np.nanargmax(shares))]
-    left.set(title=title.format(what=names[what], name=name, best=best, high=f"{np.nanmax(shares):.1f}"))
+    left.set(title=words.format(what=names[what], name=name, best=best, high=f"{np.nanmax(shares):.1f}"))
     bottom = 10 * math.floor(lowest / 10) if lowest >= 10 else -4
     left.set(ylabel=_("answers, %"), ylim=(bottom, 104 if bottom < 50 else 101))
     right.set(title=finding(names[beside], {beside: found[beside]}, ".3f"), ylabel=f"{names[beside]}, {_('nats')}")
