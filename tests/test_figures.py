@@ -149,7 +149,7 @@ def test_the_axis_carries_the_formula_and_the_unit_of_its_method(method, formula
         ("lengths", "chosen +1.00, rejected -1.00."),
         (
             "sweep",
-            "preferred: between 60 and 90%. The NLL lies between 0.240 and 0.250. preferred: λ 0: 60, λ 0.1: 90",
+            "preferred: highest at λ 0.1, with 90.0%. NLL grows from 0.240 to 0.250. preferred: λ 0: 60, λ 0.1: 90",
         ),
         (
             "wins",

@@ -134,7 +134,7 @@ def test_the_numbers_of_tables_and_pictures_have_the_decimal_sign_of_the_languag
 
 
 #: Checks of what holds of every model.
-LAWS = {"dpo-first-step-holds", "log1mexp-holds", "orpo-first-step-holds"}
+LAWS = {"by-hand-agrees", "dpo-first-step-holds", "log1mexp-holds", "orpo-first-step-holds"}
 
 
 @pytest.mark.parametrize("name", [name for name in LESSONS if "finetuning" in name])
