@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from test_notebooks import cells
-from transformers import AutoModelForCausalLM, LlamaConfig, TrainerState, TrainingArguments, set_seed
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, TrainerState, TrainingArguments, set_seed
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 import course_utils as cu
@@ -796,7 +796,9 @@ def test_the_lessons_lines_of_trl_alone_train_save_and_load(method, few, tmp_pat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
     monkeypatch.setattr("datasets.load_dataset", lambda *_names, **_settings: Dataset.from_list(rows))
-    small = str(ROOT / "data_samples" / "models" / "small")
+    small, bundled = str(tmp_path / "small"), ROOT / "data_samples" / "models" / "small"
+    AutoModelForCausalLM.from_pretrained(bundled).to(torch.bfloat16).save_pretrained(small)  # as models on the hub are
+    AutoTokenizer.from_pretrained(bundled).save_pretrained(small)
     for pattern, new in (
         (r"HuggingFaceTB/SmolLM2-135M(-Instruct)?\b", small),
         (r"max_steps=200", 'max_steps=1, bf16=False, use_cpu=True, report_to="none"'),
@@ -807,6 +809,7 @@ def test_the_lessons_lines_of_trl_alone_train_save_and_load(method, few, tmp_pat
     exec(code.replace('f"{name}-Instruct"', "name"), names)  # the bundled base model has its own chat template
     trained, loaded = (dict(model.state_dict()) for model in (names["trainer"].model, names["model"]))
     assert all(torch.equal(trained[name], loaded[name]) for name in trained)
+    assert {values.dtype for values in trained.values()} == {torch.float32}
     before = AutoModelForCausalLM.from_pretrained(small).state_dict()
     assert any(not torch.equal(before[name], loaded[name]) for name in trained)
     assert names["tokenizer"].chat_template

@@ -282,7 +282,7 @@ REWARD_MARGIN = FunctionExercise(
 
 LOSS = FunctionExercise(
     "dpo.loss",
-    N_("Eq. 7: the negative log of the probability that the chosen answer wins. F.logsigmoid keeps huge margins finite."),
+    N_("Eq. 7: the negative log of the probability that the chosen answer wins. F.logsigmoid keeps the loss finite however far the margin is from 0."),
     (N_("Begin with the margin, as in dpo.reward_margin. What turns a lead into a probability of winning?"),
      N_("The sigmoid does. A loss wants to be small when that probability is near 1: take its negative log."),
      N_("-F.logsigmoid(β × (log-ratio of the chosen minus log-ratio of the rejected)), one number per pair.")),

@@ -16,11 +16,12 @@ from .plots import FORMULAS, LOGPS, MARGIN, draw
 
 @styled
 def progress_figure(log: list[dict], total: int, title: str) -> Figure:
-    """The margin and both log-probabilities as they are logged. ORPO's margin is drawn without λ, which may be 0."""
-    log, method, what = [entry for entry in log if "logps/chosen" in entry], "dpo", _("The margin")
-    if any("log_odds_ratio" in entry for entry in log):
+    """The margin and both log-probabilities as they are logged. Where ORPO's λ is 0, the margin is drawn without it."""
+    log, what = [entry for entry in log if "logps/chosen" in entry], _("The margin")
+    method = "orpo" if any("log_odds_ratio" in entry for entry in log) else "dpo"
+    if method == "orpo" and not any(entry["rewards/margins"] for entry in log):
         log = [{**entry, "rewards/margins": entry["logps/chosen"] - entry["logps/rejected"]} for entry in log]
-        method, what = "orpo", _("The margin before λ")
+        what = _("The margin before λ")
     *_others, logp, unit = FORMULAS[method]
     figure = Figure(9.5, 3.7)
     figure.suptitle(title)

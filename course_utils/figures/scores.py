@@ -1,7 +1,7 @@
 """For the learner who has verdicts or win rates, of one model or of many: pictures of them."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
@@ -25,12 +25,12 @@ def plot_sweep(table: pd.DataFrame, name: str = "λ", beside: str = "nll", title
     figure.suptitle(name_of(title))
     left, right = figure.subplots(1, 2)
     values, places = [name_of(f"{value:g}") for value in table.index], np.arange(len(table))
-    curves = [("preferred", left, PREFERRED, -0.08), ("fluent", left, FLUENT, 0.08)]
+    curves = [("preferred", left, PREFERRED, -0.12), ("fluent", left, FLUENT, 0.12)]  # where their seeds stand
     curves = [curve for curve in curves if not table[curve[0]].isna().all()]
     found, lowest, names = {}, 100.0, {column: name_of(column) for column in table} | {"nll": "NLL"}
     for column, axes, style, shift in (*curves, (beside, right, SINGLE | {"marker": "^"}, 0.0)):
         found[column] = table[column].to_numpy()
-        axes.plot(places + shift, found[column], label=names[column], **style)
+        axes.plot(places, found[column], label=names[column], **style)
         seeds = table[[one for one in table if one.startswith(f"{column}, seed")]]
         small = style | {"linestyle": "", "markersize": 3, "alpha": 0.6}
         for i, seed in enumerate(seeds):
@@ -52,24 +52,16 @@ def plot_sweep(table: pd.DataFrame, name: str = "λ", beside: str = "nll", title
 
 
 @styled
-def plot_win_rates(
-    rates: dict[str, tuple[float, float, float]], ours: str, theirs: str, seeds: Mapping[str, Sequence[float]] = {}
-) -> Figure:
-    """Win rates with their 95% intervals, as `win_rate` gives them (0..1), one row a comparison.
-
-    seeds: the win rates of single seeds, by comparison, drawn as small ticks.
-    """
+def plot_win_rates(rates: dict[str, tuple[float, float, float]], ours: str, theirs: str) -> Figure:
+    """Win rates with their 95% intervals, as `win_rate` gives them (0..1), one row a comparison."""
     wins, low, high = 100 * np.array([*rates.values()]).T
-    title = _("{ours} against {theirs}: win rates from {low} to {high}%")
-    title = title.format(ours=name_of(ours), theirs=name_of(theirs), low=f"{wins.min():.0f}", high=f"{wins.max():.0f}")
+    title = _("{ours} against {theirs}: {count} of {total} intervals hold 50%")
+    count = int(((low <= 50) & (high >= 50)).sum())
+    title = title.format(ours=name_of(ours), theirs=name_of(theirs), count=count, total=len(rates))
     names = [*map(name_of, rates)]
     figure, axes = rows(names, title, _("win rate in %; a tie counts one half"))
     label = _("win rate and its interval (95%)")
     axes.errorbar(wins, range(len(rates)), xerr=[wins - low, high - wins], fmt="o", color=BLUE, label=label)
-    for i, (name, single) in enumerate(seeds.items()):
-        below = [*rates].index(name) + 0.2 + 0.12 * np.arange(len(single))  # where equal ones do not hide each other
-        said = None if i else _("single seeds")
-        axes.plot(100 * np.array(single), below, linestyle="", marker="|", color=GREY, label=said)
     axes.axvline(50, color=VERMILLION, linestyle="--", linewidth=1, label=_("as many wins as losses"))
     figure.details = [
         f"{name}: {rate:.1%} ({low:.1%} – {high:.1%})" for name, (rate, low, high) in zip(names, rates.values())
