@@ -1,7 +1,11 @@
+import os
+import shutil
 import sys
+import tempfile
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
+import once
 import pytest
 import torch
 
@@ -18,7 +22,20 @@ if torch.backends.cpu.get_cpu_capability() != "AVX512" and torch.cpu.get_capabil
 SLOW = ("notebooks/", "solutions", "browser", "default_run", "hub", "several_processes", "real_weights")
 
 
+def pytest_configure(config):
+    if not hasattr(config, "workerinput"):  # before there are workers
+        once.prepare(Path(tempfile.mkdtemp(prefix="course-tests-")))
+
+
+def pytest_unconfigure(config):
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ[once.FOLDER])
+
+
 def pytest_collection_modifyitems(items):
+    for notebook in {item.parent for item in items if type(item.parent).__name__ == "IPyNbFile"}:
+        notebook.setup = once.shared(notebook.setup)
+
     def order(item):
         file = item.nodeid.partition("::")[0]
         return not file.endswith("test_exercises.py"), not any(name in file for name in SLOW)
