@@ -47,8 +47,8 @@ samples: .venv/dev
 	$(BIN)/python data_samples/make_data.py
 	$(BIN)/python data_samples/make_models.py
 
-# Record what the lessons show of three seeds, the sweep over λ, and the match of ORPO against SFT + DPO (40 minutes on
-# 2 cores).
+# Record what the lessons show of three seeds, the sweeps over λ and β, and the match of ORPO against SFT + DPO (an hour
+# on 2 cores).
 runs: .venv/dev
 	$(BIN)/python data_samples/record_runs.py
 	$(BIN)/python data_samples/record_logs.py
