@@ -142,10 +142,10 @@ CLAIMS: dict[tuple[str, str], dict[tuple[str, ...], tuple[str, ...]]] = {
         ("points", "manners-dpo-0", "base"): (WORDS,),
         ("runs", "manners-dpo-0", ""): ("GB",),
         ("points", "manners-dpo-hasty", "step 60"): (ACCURACY, KL),
-        ("points", "hh-rlhf-dpo-0", "step 100"): (OTHERS, LONGER),
-        ("points", "hh-rlhf-dpo, both seeds", "step 100"): (ACCURACY,),
     },
     ("dpo", "real-answers-read"): {
+        ("points", "hh-rlhf-dpo-0", "step 100"): (OTHERS, LONGER),
+        ("points", "hh-rlhf-dpo, both seeds", "step 100"): (ACCURACY,),
         **{("judged", f"world-{seed}", "sft"): ("preferred, %",) for seed in (0, 1)},
         **{("judged", f"world-{seed}", "step 50"): ("preferred, %", "fluent, %") for seed in (0, 1)},
         **{("points", f"world-{seed}", "step 50"): (ACCURACY, KL) for seed in (0, 1)},
