@@ -89,24 +89,25 @@ def judged(prompts: list, verdicts: Sequence[Verdict]) -> dict:
     }
 
 
-def measure_betas(seed: str) -> None:
-    """Run the DPO lesson's cells, then DPO with every β at both rates, and print what came out, as JSON."""
-    names, found = run("dpo", int(seed)), {}
-    model, tokenizer, prompts, default = (names[name] for name in ("sft", "tokenizer", "prompts", "dpo_args"))
+def measure_betas(names: dict, seed: int) -> dict[str, dict]:
+    """DPO with every β at both rates, after the lesson's cells, whose own run is one of these; by rate and β."""
+    reference, tokenizer, prompts, found = names["sft"].model, names["tokenizer"], names["prompts"], {}
     for rate, times in RATES.items():
-        args, pairs = replace(default, learning_rate=times * default.learning_rate), names["pairs"]
+        args, pairs = replace(names["dpo_args"], learning_rate=times * names["dpo_args"].learning_rate), names["pairs"]
         if rate == "hasty":
             args, pairs = replace(args, max_steps=HASTY["max_steps"]), pairs.select(range(HASTY["pairs"]))
         for beta in BETAS:
-            dpo = names["dpo"] if (rate, beta) == ("sound", BETA) else None
-            dpo = dpo or cu.train_dpo(model.model, tokenizer, pairs, args, beta=beta)
-            answers = cu.generate(dpo.model, tokenizer, prompts, seed=int(seed))
-            kl, *_interval = cu.policy_kl(dpo.model, model.model, tokenizer, prompts[:100], max_new_tokens=64)
+            if (rate, beta) == ("sound", BETA):
+                dpo, verdicts = names["dpo"], names["verdicts"]["dpo"]
+            else:
+                dpo = cu.train_dpo(reference, tokenizer, pairs, args, beta=beta)
+                verdicts = cu.judge_all(prompts, cu.generate(dpo.model, tokenizer, prompts, seed=seed))
+            kl, *_interval = cu.policy_kl(dpo.model, reference, tokenizer, prompts[:100], max_new_tokens=64)
             ends = (fmean(step[f"rewards/{k}"] for step in dpo.log[-11:-1]) for k in ("margins", "chosen"))
             margin, chosen = ends  # the log's last entry sums up
-            found[f"{rate} {beta}"] = judged(prompts, cu.judge_all(prompts, answers))
-            found[f"{rate} {beta}"] |= {"terms": dict(zip(MOVES, (kl, margin, margin / beta, chosen / beta)))}
-    print(json.dumps(found))
+            terms = dict(zip(MOVES, (kl, margin, margin / beta, chosen / beta)))
+            found[f"{rate} {beta}"] = judged(prompts, verdicts) | {"terms": terms}
+    return found
 
 
 def measure(lesson: str, seed: str, steps: str = "", lam: str = "") -> None:
@@ -128,6 +129,8 @@ def measure(lesson: str, seed: str, steps: str = "", lam: str = "") -> None:
     }
     if orpo:
         found["terms"] = {name: fmean(step[key] for step in names["orpo"].log[-6:-1]) for name, key in TERMS.items()}
+    else:
+        found["betas"] = measure_betas(names, int(seed))
     print(json.dumps(found))
 
 
@@ -194,7 +197,7 @@ def main() -> None:
         table.to_csv(HERE / f"{lesson}_seeds.csv")
     match = {side: [sides[seed, side].result() for seed in SEEDS] for side in (DPO, COMPUTE, PAIRS, CHOSEN)}
     rows = pd.DataFrame({(seed, side): match[side][seed] for seed in SEEDS for side in match}).T
-    rows = rows.drop(columns=["scores", "prompts", "verdicts", "terms"])
+    rows = rows.drop(columns=["scores", "prompts", "verdicts", "terms", "betas"])
     rows.rename_axis(["seed", "method"]).to_csv(HERE / "match.csv")
     every = f"seeds {SEEDS[0]}–{SEEDS[-1]}"
     wins = {(COMPUTE, DPO, f"seed {n}"): win_rate([match[COMPUTE][n]], [match[DPO][n]]) for n in SEEDS}
@@ -211,24 +214,12 @@ def main() -> None:
     }
     sweep = pd.DataFrame({lam: swept(runs) | against.get(lam, {}) for lam, runs in by_lam.items()}).T
     sweep.rename_axis("λ").to_csv(HERE / "sweep.csv")
-    print(rows, table, sweep, sep="\n")
-
-
-def main_betas() -> None:
-    """Write the table of the sweep over β."""
-    with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(lambda seed: measured("betas", seed), SEEDS))
     keys = [(rate, beta) for rate in RATES for beta in BETAS]
-    table = pd.DataFrame({key: swept([one[f"{key[0]} {key[1]}"] for one in found]) for key in keys}).T
-    table.rename_axis(["learning rate", "β"]).to_csv(HERE / "betas.csv")
-    print(table)
+    by_beta = {(rate, beta): swept([run["betas"][f"{rate} {beta}"] for run in match[DPO]]) for rate, beta in keys}
+    betas = pd.DataFrame(by_beta).T.rename_axis(["learning rate", "β"])
+    betas.to_csv(HERE / "betas.csv")
+    print(rows, table, sweep, betas, sep="\n")
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["betas"]:
-        measure_betas(*sys.argv[2:])
-    elif len(sys.argv) > 1:
-        measure(*sys.argv[1:])
-    else:
-        main()
-        main_betas()
+    measure(*sys.argv[1:]) if len(sys.argv) > 1 else main()
