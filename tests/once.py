@@ -73,12 +73,17 @@ def share() -> None:
     trainer.train, generation.sample, evaluation.sample = train_once, sample_once, sample_once
 
 
-def prepare(folder: Path) -> None:
-    """Make the folder in which the processes of these tests keep what they compute, and name it to them."""
-    startup = folder / "profile_default" / "startup"
+def in_every_kernel(ipython: Path, code: str) -> None:
+    """Run this code, which may import these tests and the course, in all kernels whose IPython folder is this one."""
+    startup = ipython / "profile_default" / "startup"
     startup.mkdir(parents=True)
     paths = [str(HERE.parent), str(HERE)]
-    (startup / "share.py").write_text(f"import sys\nsys.path[:0] = {paths}\nimport once\nonce.share()\n")
+    (startup / "begin.py").write_text(f"import sys\nsys.path[:0] = {paths}\n{code}\n")
+
+
+def prepare(folder: Path) -> None:
+    """Make this the folder in which the processes of these tests keep what they compute, and name it to them."""
+    in_every_kernel(folder, "import once\nonce.share()")
     os.environ[FOLDER] = str(folder)
 
 

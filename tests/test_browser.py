@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
-from shorter import in_every_kernel
+from once import in_every_kernel
 from test_notebooks import ROOT
 from test_pages import PAGES
 from test_solutions import CHECK, filled_in
@@ -76,10 +76,10 @@ def copy_of_the_course(root: Path) -> None:
 def lab(tmp_path_factory):
     root, home = tmp_path_factory.mktemp("course"), tmp_path_factory.mktemp("home")
     copy_of_the_course(root)
-    in_every_kernel(home / "ipythondir", ROOT.parent)
+    in_every_kernel(home / "ipythondir", "import shorter\nshorter.shorten()")
     PICTURES.mkdir(parents=True, exist_ok=True)
     with jupyterlab(root, home) as url, chromium() as browser:
-        yield SimpleNamespace(root=root, url=url, browser=browser)
+        yield SimpleNamespace(root=root, url=url, browser=browser, progress=home / "course_progress")
 
 
 @pytest.fixture(scope="module", params=ALL, ids="-".join)
@@ -117,13 +117,15 @@ def test_every_cell_runs_without_error_in_a_real_browser(lesson):
     assert lesson.locator(TRACEBACK).count() == 0
 
 
-def test_every_check_passes_with_its_solution_and_the_learners_own_loss_trains(lesson):
-    checked = [cell for cell in cells(lesson) if CHECK.search(cell["source"])]
-    others = [CHECK.search(cell["source"])[1] for cell in checked if "✓" not in said(cell)]
-    assert others == [name for name in PROJECTS if "labs" in lesson.url]
-    assert len(checked) >= 6
-    for first in (cell for cell in cells(lesson) if "# what trained it" in cell["source"]):
-        assert re.search(r"__main__\.(dpo|orpo)_loss", said(first))
+def test_every_check_passes_with_its_solution_and_the_learners_own_loss_trains(lab, lesson):
+    checked = {CHECK.search(cell["source"])[1]: cell for cell in cells(lesson) if CHECK.search(cell["source"])}
+    others = [name for name, cell in checked.items() if "✓" not in said(cell)]
+    assert others == [name for name in PROJECTS if name in checked] and len(checked) >= 6
+    passed = {file.stem for file in lab.progress.rglob("*.pass")}
+    assert {*checked} - {*others} <= passed and not passed & {*PROJECTS}
+    trained = [said(cell) for cell in cells(lesson) if "# what trained it" in cell["source"]]
+    assert len(trained) == ("labs" not in lesson.url)
+    assert all(re.search(r"^__main__\.(dpo|orpo)_loss$", words, re.MULTILINE) for words in trained)
 
 
 def test_every_formula_is_set(lesson):

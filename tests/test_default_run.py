@@ -76,15 +76,19 @@ def test_the_recorded_win_rates_fit_the_scores_of_the_match():
     assert mean == pytest.approx(seeds.mean(), abs=0.2)  # of rounded ones
 
 
-def test_the_recorded_sweep_is_the_default_run_with_other_weights():
-    sweep, default = recorded("sweep", "λ"), recorded("orpo_seeds", "seed", "model").xs("orpo", level="model")
-    assert list(sweep.index) == list(record_runs.LAMS)
+def means_are_of_the_seeds_and_one_row_of_the_default(sweep, row, default):
     for what in ("preferred", "fluent"):
         low, mean, high = (sweep[f"{what}, {part}"] for part in ("low", "%", "high"))
         seeds = sweep[[f"{what}, seed {seed}" for seed in record_runs.SEEDS]]
         assert ((low <= mean) & (mean <= high)).all()
         assert ((seeds.mean(axis=1) - mean).abs() <= 0.1).all()  # each is rounded
-        assert list(seeds.loc[record_runs.LAM]) == list(default[what])
+        assert list(seeds.loc[row]) == list(default[what])
+
+
+def test_the_recorded_sweep_is_the_default_run_with_other_weights():
+    sweep, default = recorded("sweep", "λ"), recorded("orpo_seeds", "seed", "model").xs("orpo", level="model")
+    assert list(sweep.index) == list(record_runs.LAMS)
+    means_are_of_the_seeds_and_one_row_of_the_default(sweep, record_runs.LAM, default)
     assert sweep["log odds ratio"].is_monotonic_increasing
     wins = sweep[f"win rate against λ = {record_runs.LAM}, %"]
     assert wins.isna().tolist() == [lam == record_runs.LAM for lam in sweep.index]
@@ -98,11 +102,7 @@ def test_the_recorded_sweep_over_beta_is_the_default_run_with_other_betas_and_ra
         recorded("dpo_seeds", "seed", "model").xs("dpo", level="model"),
     )
     assert list(betas.index) == [(rate, beta) for rate in record_runs.RATES for beta in record_runs.BETAS]
-    for what in ("preferred", "fluent"):
-        low, mean, high = (betas[f"{what}, {part}"] for part in ("low", "%", "high"))
-        seeds = betas[[f"{what}, seed {seed}" for seed in record_runs.SEEDS]]
-        assert ((low <= mean) & (mean <= high)).all() and ((seeds.mean(axis=1) - mean).abs() <= 0.1).all()
-        assert list(seeds.loc["sound", record_runs.BETA]) == list(default[what])
+    means_are_of_the_seeds_and_one_row_of_the_default(betas, ("sound", record_runs.BETA), default)
     for rate in record_runs.RATES:  # a higher β stays closer to the reference, whatever the margin says
         assert betas.loc[rate]["margin"].is_monotonic_increasing
         assert all(betas.loc[rate][name].is_monotonic_decreasing for name in ("KL, nats", "margin / β"))

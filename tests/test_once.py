@@ -3,6 +3,7 @@
 import once
 import pytest
 import torch
+from peft import LoraConfig
 from transformers import TrainingArguments
 
 import course_utils as cu
@@ -68,8 +69,6 @@ def test_another_model_another_prompt_and_another_seed_are_computed(computed, tr
 
 
 def test_an_adapter_is_trained_each_time(computed, train, small, pairs, setup):
-    from peft import LoraConfig
-
     args = TrainingArguments(learning_rate=1e-4, max_steps=1, per_device_train_batch_size=4, **setup.training_args)
     for _again in range(2):
         adapter = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")
