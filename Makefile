@@ -6,7 +6,7 @@ LANGS := $(notdir $(patsubst %/,%,$(wildcard translations/*/)))
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root) # as in a container; Jupyter asks to be told
 export TRANSFORMERS_VERBOSITY ?= error
 
-.PHONY: lab test notebooks translations samples runs labs real bench slug colab lock newest
+.PHONY: lab test code suite notebooks translations samples runs labs real bench slug colab lock newest
 
 lab: .venv/lab
 	$(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks $(ROOT)
@@ -20,9 +20,14 @@ notebooks-en := notebooks/en
 notebooks-vi := notebooks/vi
 browser-and-hub := tests/test_browser.py tests/test_hub.py
 slow := tests -m slow
-test: export OMP_NUM_THREADS ?= 1
 test: .venv/dev
+	$(MAKE) --no-print-directory -j 2 code suite
+
+code: .venv/dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+suite: export OMP_NUM_THREADS ?= 1
+suite: .venv/dev
 	$(BIN)/python -m pytest $($(PART)) -n $$(( OMP_NUM_THREADS > 1 ? 1 : 2 )) --dist loadscope --no-loadscope-reorder
 
 # Run every notebook and keep what it printed.
