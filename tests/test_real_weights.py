@@ -61,7 +61,12 @@ def make_args(setup, tmp_path_factory):
     return make
 
 
-@pytest.fixture(scope="module", params=[f"{way} in {kind}" for way in WAYS for kind in ("fp32", "bf16")])
+#: The last repeats in another precision what the first one says.
+KINDS = ["all weights in fp32", "adapter in fp32", "adapter in bf16"]
+KINDS += [pytest.param("all weights in bf16", marks=pytest.mark.slow)]
+
+
+@pytest.fixture(scope="module", params=KINDS)
 def trained(real, rows, make_args, request):
     """Five steps with all weights or an adapter, in fp32 or bf16; and what policy and reference said in each."""
     way, _in, kind = request.param.rpartition(" in ")
