@@ -1,8 +1,8 @@
 """Run a lesson's cells with real names, shortened: `python tests/run_lesson.py vi dpo_finetuning_example.ipynb [CELL]`.
 
 What the lesson chooses without a GPU is overruled by `hub=True`; nothing else of it is changed but numbers of steps,
-rows and prompts. Ends, after CELL if it is named, with one JSON line: what the set-up was, the first loss and margin,
-and the lines of `cu.expect`.
+rows and prompts. Ends, after CELL if it is named, with one JSON line: what the set-up was, the first loss and margin
+if it has trained, and the lines of `cu.expect`.
 """
 
 import json
@@ -36,9 +36,9 @@ def main(lang: str, name: str, last: str = "") -> None:
         print("ran", cell.id, flush=True)
         if cell.id == last:
             break
-    setup, run = names["setup"], names.get("dpo") or names["orpo"]
+    setup, run = names["setup"], names.get("dpo") or names.get("orpo")
     told = {"model": setup.instruct_model, "data": type(setup.preferences).__name__, "pairs": len(names["pairs"])}
-    first = {"loss": run.log[0]["loss"], "margin": run.log[0]["rewards/margins"]}
+    first = {"loss": run.log[0]["loss"], "margin": run.log[0]["rewards/margins"]} if run else {}
     print(json.dumps(told | first | {"checks": checks}))
 
 

@@ -223,7 +223,7 @@ def test_the_lessons_run_on_real_names_and_end_well_when_the_hub_goes_after_the_
 
 def test_a_lesson_whose_hub_breaks_off_in_a_file_ends_well_with_the_bundled_sample(hub, tmp_path):
     hub.fault = Fault("cut", "safetensors")
-    found = lesson(hub, tmp_path, "vi", "dpo", last="dpo-train")  # from here on it is the lesson that nbval runs
+    found = lesson(hub, tmp_path, "vi", "dpo", last="load")  # from here on it is the lesson that nbval runs
     assert (found["model"], found["data"]) == ("small", "PosixPath")
 
 
