@@ -37,7 +37,7 @@ TENFOLD = [{**entry, "rewards/margins": 10 * entry["rewards/margins"]} for entry
 JUDGED = {"healthy": (LOG, [(1, 60, 99), (20, 95, 98)]), "collapsed": (TENFOLD, [(1, 60, 99), (20, 0, 3)])}
 LENGTHS = {"chosen": [1, 2, 3], "rejected": [1, 2, 3]}
 EARNED = {"chosen": [1.0, 2.0, 3.0], "rejected": [3.0, 2.0, 1.0]}
-WINS = {"seed 0": (0.5, 0.45, 0.55), "seed 1": (0.7, 0.6, 0.8)}
+WINS = {"seed 0": (0.5, 0.45, 0.55), "seed 1": (0.7, 0.6, 0.8), "seed 2": (0.3, 0.2, 0.4)}
 
 
 SHARES = {"preferred, %": [40.0, 60.0], "preferred, low": [35.0, 55.0], "preferred, high": [45.0, 65.0]}
@@ -68,7 +68,7 @@ def every():
         "lengths": cu.plot_length_against_reward(LENGTHS, EARNED),
         "sweep": cu.plot_sweep(SWEEP),
         "arms": cu.plot_arms(ARMS),
-        "wins": cu.plot_win_rates(WINS, "ORPO", "DPO"),
+        "wins": cu.plot_win_rates(WINS, "DPO"),
         "verdicts": cu.plot_verdicts({"a": [Verdict()] * 3 + [Verdict(("fluent",))]}),
     }
 
@@ -124,7 +124,7 @@ def test_pictures_are_small_and_as_sharp_as_a_dense_screen():
 
 
 def test_words_that_come_from_data_are_escaped():
-    page = cu.plot_win_rates({'<b>"seed"': (0.5, 0.4, 0.6)}, "<i>", "DPO")._repr_html_()
+    page = cu.plot_win_rates({'<b>"seed"': (0.5, 0.4, 0.6)}, "<i>")._repr_html_()
     assert "<b>" not in page and "<i>" not in page and page.count('"') == 8
 
 
@@ -153,7 +153,7 @@ def test_the_axis_carries_the_formula_and_the_unit_of_its_method(method, formula
         ),
         (
             "wins",
-            "ORPO against DPO: 1 of 2 intervals hold 50%. seed 0: 50.0% (45.0% – 55.0%); seed 1: 70.0% (60.0%",
+            "Against DPO: 1 ahead, 1 behind, 1 undecided. seed 0: 50.0% (45.0% – 55.0%); seed 1: 70.0% (60.0%",
         ),
         (
             "verdicts",

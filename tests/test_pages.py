@@ -91,7 +91,7 @@ PAGES = {
     "plot_judge_against_margin": lambda t: cu.plot_judge_against_margin({t: (log_with(t), [(1, 60, 99), (2, 9, 9)])}),
     "plot_length_against_reward": lambda t: cu.plot_length_against_reward(LENGTHS, EARNED, unit=t),
     "plot_sweep": lambda t: cu.plot_sweep(SWEEP, name=t),
-    "plot_win_rates": lambda t: cu.plot_win_rates({t: (0.5, 0.45, 0.55)}, t, t),
+    "plot_win_rates": lambda t: cu.plot_win_rates({t: (0.5, 0.45, 0.55)}, t),
     "plot_sides": lambda t: cu.plot_sides({t: log_with(t)}),
     "plot_losses": lambda t: cu.plot_losses({t: (cu.dpo_loss, 0.3)}),
     "plot_arms": lambda t: cu.plot_arms(recorded(pd.Index([t, "other"], dtype=object))),

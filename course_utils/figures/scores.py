@@ -52,13 +52,13 @@ def plot_sweep(table: pd.DataFrame, name: str = "λ", beside: str = "nll", title
 
 
 @styled
-def plot_win_rates(rates: dict[str, tuple[float, float, float]], ours: str, theirs: str) -> Figure:
+def plot_win_rates(rates: dict[str, tuple[float, float, float]], theirs: str) -> Figure:
     """Win rates with their 95% intervals, as `win_rate` gives them (0..1), one row a comparison."""
     wins, low, high = 100 * np.array([*rates.values()]).T
-    title = _("{ours} against {theirs}: {count} of {total} intervals hold 50%")
-    count = int(((low <= 50) & (high >= 50)).sum())
-    title = title.format(ours=name_of(ours), theirs=name_of(theirs), count=count, total=len(rates))
+    counts = {_("ahead"): low > 50, _("behind"): high < 50, _("undecided"): (low <= 50) & (high >= 50)}
+    found = ", ".join(f"{which.sum()} {words}" for words, which in counts.items() if which.any())
     names = [*map(name_of, rates)]
+    title = _("Against {theirs}: {found}").format(theirs=name_of(theirs), found=found)
     figure, axes = rows(names, title, _("win rate in %; a tie counts one half"))
     label = _("win rate and its interval (95%)")
     axes.errorbar(wins, range(len(rates)), xerr=[wins - low, high - wins], fmt="o", color=BLUE, label=label)
