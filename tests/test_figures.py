@@ -33,6 +33,8 @@ LOG = [
     for i in range(1, 21)
 ]
 SWEEP = pd.DataFrame({"preferred": [60.0, 90.0], "fluent": [99.0, 98.0], "nll": [0.24, 0.25]}, index=[0, 0.1])
+GROUPS = pd.MultiIndex.from_product([["slow", "fast"], [0, 0.1]])
+TWO_SWEEPS = pd.DataFrame({"preferred": [60.0, 80.0, 60.0, 3.0], "KL": [0.5, 0.4, 60.0, 30.0]}, index=GROUPS)
 TENFOLD = [{**entry, "rewards/margins": 10 * entry["rewards/margins"]} for entry in LOG]
 JUDGED = {"healthy": (LOG, [(1, 60, 99), (20, 95, 98)]), "collapsed": (TENFOLD, [(1, 60, 99), (20, 0, 3)])}
 LENGTHS = {"chosen": [1, 2, 3], "rejected": [1, 2, 3]}
@@ -67,6 +69,7 @@ def every():
         "judged": cu.plot_judge_against_margin(JUDGED),
         "lengths": cu.plot_length_against_reward(LENGTHS, EARNED),
         "sweep": cu.plot_sweep(SWEEP),
+        "sweeps": cu.plot_sweep(TWO_SWEEPS, beside="KL"),
         "arms": cu.plot_arms(ARMS),
         "wins": cu.plot_win_rates(WINS, "DPO"),
         "verdicts": cu.plot_verdicts({"a": [Verdict()] * 3 + [Verdict(("fluent",))]}),
@@ -259,6 +262,34 @@ def test_a_sweep_of_answers_that_nobody_judged_shows_the_fluent_ones():
     left, right = figure.axes
     assert [line.get_label() for line in left.get_lines()] == ["fluent"] and len(right.get_lines()) == 1
     assert left.get_title() == "fluent: highest at λ 0, with 99.0%" and "preferred" not in figure.alt_text
+
+
+def test_groups_of_a_sweep_share_their_axes_and_a_span_of_decades_is_logarithmic():
+    left, right = cu.plot_sweep(TWO_SWEEPS, beside="KL").axes
+    assert [line.get_label() for line in left.lines] == [line.get_label() for line in right.lines] == ["slow", "fast"]
+    assert left.get_title() == "slow: highest at λ 0.1, with 80.0%\nfast: highest at λ 0, with 60.0%"
+    assert right.get_yscale() == "log" and cu.plot_sweep(SWEEP).axes[1].get_yscale() == "linear"
+
+
+def test_an_axis_that_runs_share_holds_all_of_them():
+    many = [{**entry, "rewards/rejected": 10 * entry["rewards/rejected"]} for entry in LOG]
+    for runs in ({"a": LOG, "b": many}, {"b": many, "a": LOG}):
+        figure = cu.plot_sides(runs, "rewards", same_axis=True)
+        low, high = figure.axes[0].get_ylim()
+        assert low < min(entry["rewards/rejected"] for entry in many) and high > 0
+
+
+def test_a_step_far_out_flattens_no_other_and_is_seen_at_the_edge():
+    usual = [0.1 * i for i in range(20)]
+    log = [{"step": i, "rewards/margins": 500.0 if i == 17 else usual[i]} for i in range(20)]
+    log = [{**LOG[0], **entry} for entry in log]
+    axes = cu.plot_reward_margins(log).axes[0]
+    seen = {line.get_label(): line for line in axes.lines}
+    (edge,) = [line for label, line in seen.items() if "beyond" in label]
+    assert list(edge.get_xdata()) == [17] and edge.get_marker() == "^"
+    (single,) = [line for label, line in seen.items() if "single" in label]
+    assert sorted({*single.get_xdata()} | {17}) == list(range(20)) and max(single.get_ydata()) < 2
+    assert not [line for line in cu.plot_reward_margins(LOG).axes[0].lines if "beyond" in str(line.get_label())]
 
 
 def test_no_seed_of_a_sweep_hides_another():

@@ -50,7 +50,10 @@ def finding(what: str, curves: Mapping, digits: str = ".2f") -> str:
 
 
 def draw(axes: Axes, log: Sequence[dict], what: str, curves: dict, ylabel: str, digits: str = ".2f") -> None:
-    """Draw some curves of a log: single steps faintly, and the mean of ten."""
+    """Draw some curves of a log: single steps faintly, and the mean of ten.
+
+    A step far out (Tukey's outer fences) would flatten all others; it becomes a triangle at the edge.
+    """
     means = {}
     for key, (label, style) in curves.items():
         values = pd.Series({entry["step"]: entry[key] for entry in log if key in entry})
@@ -62,7 +65,16 @@ def draw(axes: Axes, log: Sequence[dict], what: str, curves: dict, ylabel: str, 
         count = min(10, len(values) // 2 + 1)
         mean = values.rolling(count).mean()[count - 1 :]
         faint = style | {"linestyle": "", "marker": "o", "markersize": 2.5, "markeredgewidth": 0, "alpha": 0.4}
-        axes.plot(values, label=_("single steps (lines: mean of {count})").format(count=count), **faint)
+        first, third = values.quantile([0.25, 0.75])
+        room = 3 * (third - first) or np.inf
+        far = {"^": values > third + room, "v": values < first - room}
+        inside = values[~(far["^"] | far["v"])]
+        axes.plot(inside, label=_("single steps (lines: mean of {count})").format(count=count), **faint)
+        for (marker, out), edge in zip(far.items(), (0.985, 0.015)):
+            if out.any():
+                at = {"transform": axes.get_xaxis_transform(), "label": _("a step beyond the axis")}
+                beyond = style | {"linestyle": "", "marker": marker}
+                axes.plot(values.index[out], [edge] * out.sum(), **beyond | at)
         axes.plot(mean, label=_(label), **style)
         means[_(label)] = mean.to_numpy()
     axes.set(title=finding(what, means, digits), xlabel=_("step"))
@@ -131,6 +143,7 @@ def plot_sides(
     figure = Figure(max(7.5, 1 + 3.75 * len(runs)), 4.1)
     for axes, (name, log) in zip(figure.subplots(1, len(runs), squeeze=False, sharey=same_axis)[0], runs.items()):
         draw(axes, log, name_of(name), curves, f"{formula}\n({_(unit)})")
+    for axes in figure.axes:  # once all are drawn, for the axis may be one
         widen(axes)
     return figure.with_legend()
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter
 
 from ..evaluation import share
 from ..i18n import _
@@ -15,40 +16,63 @@ from .plots import FLUENT, PREFERRED, SINGLE, finding, widen
 
 
 @styled
-def plot_sweep(table: pd.DataFrame, name: str = "λ", beside: str = "nll", title: str = "") -> Figure:
+def plot_sweep(table: pd.DataFrame, name: str = "λ", beside: str = "nll") -> Figure:
     """A point for each value in the table's index: "preferred" and "fluent", in percent, and a column `beside` them.
 
     Columns such as "preferred, seed 0" are drawn as small points. The axis of percentages begins at a ten below all of
-    them. Where nothing was judged, and "preferred" is NaN throughout, only "fluent" is drawn.
+    them, and that `beside` it is logarithmic where its values span more than a factor of 20. Where nothing was judged,
+    and "preferred" is NaN throughout, only "fluent" is drawn. Of a table whose index has groups above the values, each
+    group is a curve of "preferred" and of `beside`.
     """
     figure, name = Figure(10, 3.9), name_of(name)
-    figure.suptitle(name_of(title))
     left, right = figure.subplots(1, 2)
-    values, places = [name_of(f"{value:g}") for value in table.index], np.arange(len(table))
-    curves = [("preferred", left, PREFERRED, -0.12), ("fluent", left, FLUENT, 0.12)]  # where their seeds stand
-    curves = [curve for curve in curves if not table[curve[0]].isna().all()]
-    found, lowest, names = {}, 100.0, {column: name_of(column) for column in table} | {"nll": "NLL"}
-    for column, axes, style, shift in (*curves, (beside, right, SINGLE | {"marker": "^"}, 0.0)):
-        found[column] = table[column].to_numpy()
-        axes.plot(places, found[column], label=names[column], **style)
-        seeds = table[[one for one in table if one.startswith(f"{column}, seed")]]
+    right.set_ylabel(f"{named(beside)}, {_('nats')}")
+    styles = [(PREFERRED, -0.12), (FLUENT, 0.12)]  # and where their seeds stand
+    if table.index.nlevels == 1:
+        shares = [one for one in ("preferred", "fluent") if not table[one].isna().all()]
+        curves = [(one, table, one, left, style, shift) for one, (style, shift) in zip(shares, styles[-len(shares) :])]
+        curves.append((beside, table, beside, right, SINGLE | {"marker": "^"}, 0.0))
+        left.set_ylabel(_("answers, %"))
+    else:
+        groups = [(group, table.loc[group], *style) for group, style in zip(table.index.unique(0), styles)]
+        curves = [(group, some, "preferred", left, style, shift) for group, some, style, shift in groups]
+        curves += [(group, some, beside, right, style, shift) for group, some, style, shift in groups]
+        left.set_ylabel(f"{name_of('preferred')}, %")
+    found: dict = {left: {}, right: {}}
+    lowest = 100.0
+    for label, some, column, axes, style, shift in curves:
+        values, places = [name_of(f"{value:g}") for value in some.index], np.arange(len(some))
+        label, numbers = named(label), some[column].to_numpy()
+        axes.plot(places, numbers, label=label, **style)
+        seeds = some[[one for one in some if one.startswith(f"{column}, seed")]]
         small = style | {"linestyle": "", "markersize": 3, "alpha": 0.6}
         for i, seed in enumerate(seeds):
-            said = None if i else _("{what}, single seeds").format(what=names[column])
+            said = None if i else _("{what}, single seeds").format(what=label)
             axes.plot(places + shift + 0.05 * (i - 1), seeds[seed], label=said, **small)
-        lowest = min([lowest, *table[column], *seeds.min()]) if axes is left else lowest
+        lowest = min([lowest, *numbers, *seeds.min()]) if axes is left else lowest
         axes.set(xlabel=name, xticks=places, xticklabels=values)
-        told = ", ".join(f"{name} {value}: {number:.4g}" for value, number in zip(values, found[column]))
-        figure.details.append(f"{names[column]}: {told}")
-    what, shares = curves[0][0], found[curves[0][0]]
+        told = ", ".join(f"{name} {value}: {number:.4g}" for value, number in zip(values, numbers))
+        figure.details.append(f"{label}: {told}")
+        found[axes][label] = numbers
     words = _("{what}: highest at {name} {best}, with {high}%")
-    best = values[int(np.nanargmax(shares))]
-    left.set(title=words.format(what=names[what], name=name, best=best, high=f"{np.nanmax(shares):.1f}"))
+    tops = {what: int(np.nanargmax(shares)) for what, shares in found[left].items()}
+    tops = tops if table.index.nlevels > 1 else dict([*tops.items()][:1])
+    best = (words.format(what=w, name=name, best=values[i], high=f"{found[left][w][i]:.1f}") for w, i in tops.items())
     bottom = 10 * math.floor(lowest / 10) if lowest >= 10 else -4
-    left.set(ylabel=_("answers, %"), ylim=(bottom, 104 if bottom < 50 else 101))
-    right.set(title=finding(names[beside], {beside: found[beside]}, ".3f"), ylabel=f"{names[beside]}, {_('nats')}")
-    widen(right)
+    left.set(title="\n".join(best), ylim=(bottom, 104 if bottom < 50 else 101))
+    right.set_title(finding(named(beside), found[right], ".3f"))
+    numbers = np.concatenate([*found[right].values()])
+    if 0 < 20 * np.nanmin(numbers) < np.nanmax(numbers):
+        right.set_yscale("log")
+        right.yaxis.set_major_formatter(FuncFormatter(lambda tick, _place: name_of(f"{tick:g}")))
+    else:
+        widen(right)
     return figure.with_legend()
+
+
+def named(column: str) -> str:
+    """A column's name as a figure writes it."""
+    return "NLL" if column == "nll" else name_of(column)
 
 
 @styled
