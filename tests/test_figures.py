@@ -33,6 +33,7 @@ LOG = [
     for i in range(1, 21)
 ]
 SWEEP = pd.DataFrame({"preferred": [60.0, 90.0], "fluent": [99.0, 98.0], "nll": [0.24, 0.25]}, index=[0, 0.1])
+FAR_OUT = [{**entry, "logps/chosen": -500.0} if entry["step"] == 17 else entry for entry in LOG]
 GROUPS = pd.MultiIndex.from_product([["slow", "fast"], [0, 0.1]])
 TWO_SWEEPS = pd.DataFrame({"preferred": [60.0, 80.0, 60.0, 3.0], "KL": [0.5, 0.4, 60.0, 30.0]}, index=GROUPS)
 TENFOLD = [{**entry, "rewards/margins": 10 * entry["rewards/margins"]} for entry in LOG]
@@ -61,6 +62,7 @@ def every():
         "explored: KL": of(cu.explore_kl()),
         "margins": cu.plot_reward_margins(LOG),
         "margins of ORPO": cu.plot_reward_margins(LOG, "orpo"),
+        "a step far out": cu.plot_sides({"a": FAR_OUT}, method="orpo"),
         "terms": cu.plot_orpo_terms(LOG),
         "sides": cu.plot_sides({"a": LOG, "b": TENFOLD}, "rewards"),
         "sides of ORPO": cu.plot_sides({"a": LOG}, method="orpo"),

@@ -49,10 +49,19 @@ def finding(what: str, curves: Mapping, digits: str = ".2f") -> str:
     return (f"{what}:\n" if len(lines) > 1 else "") + ",\n".join(lines)
 
 
-def draw(axes: Axes, log: Sequence[dict], what: str, curves: dict, ylabel: str, digits: str = ".2f") -> None:
+def alone(values: pd.Series) -> pd.Series:
+    """Those of many values, one at each end at most, that stretch their span by half: they would flatten all others."""
+    low, second, *_more, last, high = sorted(values)
+    above, below = high - last > (last - low) / 2, second - low > (high - second) / 2
+    return values[(values == high) & above | (values == low) & below]
+
+
+def draw(
+    axes: Axes, log: Sequence[dict], what: str, curves: dict, ylabel: str, digits: str = ".2f", whole: bool = False
+) -> None:
     """Draw some curves of a log: single steps faintly, and the mean of ten.
 
-    A step far out (Tukey's outer fences) would flatten all others; it becomes a triangle at the edge.
+    Unless the `whole` axis is to be seen, a step that would flatten all others becomes a triangle at the edge.
     """
     means = {}
     for key, (label, style) in curves.items():
@@ -65,16 +74,13 @@ def draw(axes: Axes, log: Sequence[dict], what: str, curves: dict, ylabel: str, 
         count = min(10, len(values) // 2 + 1)
         mean = values.rolling(count).mean()[count - 1 :]
         faint = style | {"linestyle": "", "marker": "o", "markersize": 2.5, "markeredgewidth": 0, "alpha": 0.4}
-        first, third = values.quantile([0.25, 0.75])
-        room = 3 * (third - first) or np.inf
-        far = {"^": values > third + room, "v": values < first - room}
-        inside = values[~(far["^"] | far["v"])]
-        axes.plot(inside, label=_("single steps (lines: mean of {count})").format(count=count), **faint)
-        for (marker, out), edge in zip(far.items(), (0.985, 0.015)):
-            if out.any():
-                at = {"transform": axes.get_xaxis_transform(), "label": _("a step beyond the axis")}
-                beyond = style | {"linestyle": "", "marker": marker}
-                axes.plot(values.index[out], [edge] * out.sum(), **beyond | at)
+        far = alone(values) if len(values) >= 12 and not whole else values[:0]
+        near = values.drop(far.index)
+        axes.plot(near, label=_("single steps (lines: mean of {count})").format(count=count), **faint)
+        for step, value in far.items():
+            edge, marker = (0.985, "^") if value > mean.median() else (0.015, "v")
+            at = {"transform": axes.get_xaxis_transform(), "label": _("a step beyond the axis")}
+            axes.plot([step], [edge], **style | {"linestyle": "", "marker": marker} | at)
         axes.plot(mean, label=_(label), **style)
         means[_(label)] = mean.to_numpy()
     axes.set(title=finding(what, means, digits), xlabel=_("step"))
@@ -177,7 +183,7 @@ def plot_accuracy(log: Sequence[dict]) -> Figure:
     figure = Figure(6.5, 3.8)
     axes = figure.subplots()
     curve, ylabel = {"rewards/accuracies": (_("accuracy"), SINGLE)}, _("pairs of the batch with a margin > 0, %")
-    draw(axes, moved or log, _("The reward accuracy"), curve, ylabel, ".0%")
+    draw(axes, moved or log, _("The reward accuracy"), curve, ylabel, ".0%", whole=True)
     axes.axhline(0.5, color=VERMILLION, linestyle="--", linewidth=1, label=_("a guess"))
     axes.set_ylim(-0.03, 1.03)
     axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
