@@ -20,7 +20,7 @@ notebooks-en := notebooks/en
 notebooks-vi := notebooks/vi
 browser-and-hub := tests/test_browser.py tests/test_hub.py
 slow := tests -m slow
-test: .venv/dev
+test: .venv/dev # the code is checked while the tests run
 	$(MAKE) --no-print-directory -j 2 code suite
 
 code: .venv/dev

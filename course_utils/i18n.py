@@ -79,20 +79,10 @@ LABELS += (
     N_("mine"),
 )
 LABELS += N_("margin"), N_("margin / β"), N_("first loss"), N_("first margin"), N_("win rate")
-LABELS += (
-    N_("loss of the pair above"),
-    N_("largest difference"),
-    N_("largest difference by hand"),
-    N_("largest difference from the own loop"),
-)
+LABELS += N_("loss of the pair above"), N_("largest difference"), N_("largest difference by hand")
+LABELS += N_("largest difference from the own loop"), N_("base model")
 LABELS += N_("largest difference from TRL"), N_("rise of chosen"), N_("rise of rejected"), N_("log odds"), N_("error")
-LABELS += (
-    N_("half of that of chosen"),
-    N_("own loop"),
-    N_("random weights"),
-    N_("base model"),
-    N_("win rate against λ = 0.5"),
-)
+LABELS += N_("half of that of chosen"), N_("own loop"), N_("random weights"), N_("win rate against λ = 0.5")
 LABELS += N_("at first"), N_("at the end"), N_("growth"), N_("λ × odds-ratio term"), N_("rise of the log odds ratio")
 LABELS += N_("change of the NLL"), N_("at its target"), N_("no wrong label")
 LABELS += N_("β times the tokens"), N_("share of prompts that give a pair")

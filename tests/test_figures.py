@@ -269,8 +269,10 @@ def test_a_sweep_of_answers_that_nobody_judged_shows_the_fluent_ones():
 def test_groups_of_a_sweep_share_their_axes_and_a_span_of_decades_is_logarithmic():
     left, right = cu.plot_sweep(TWO_SWEEPS, beside="KL").axes
     assert [line.get_label() for line in left.lines] == [line.get_label() for line in right.lines] == ["slow", "fast"]
-    assert left.get_title() == "slow: highest at λ 0.1, with 80.0%\nfast: highest at λ 0, with 60.0%"
+    assert left.get_title() == "slow: highest at λ 0.1, with 80.0%,\nfast: highest at λ 0, with 60.0%"
     assert right.get_yscale() == "log" and cu.plot_sweep(SWEEP).axes[1].get_yscale() == "linear"
+    with pytest.raises(ValueError, match="got 3 groups; expected at most 2"):
+        cu.plot_sweep(pd.concat([TWO_SWEEPS, TWO_SWEEPS.loc[["slow"]].rename({"slow": "idle"})]), beside="KL")
 
 
 def test_an_axis_that_runs_share_holds_all_of_them():

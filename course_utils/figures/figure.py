@@ -56,11 +56,13 @@ class Figure(matplotlib.figure.Figure):
         for axes in self.axes:
             for handle, label in zip(*axes.get_legend_handles_labels()):
                 named.setdefault(label, handle)
+        renderer = FigureCanvasAgg(self).get_renderer()
         for columns in (5, 4, 3, 2, 1):
+            for wider in [*self.legends]:
+                wider.remove()
             legend = self.legend(named.values(), named.keys(), loc="outside lower center", ncols=columns, frameon=False)
-            if legend.get_window_extent(FigureCanvasAgg(self).get_renderer()).width <= self.bbox.width:
+            if legend.get_window_extent(renderer).width <= self.bbox.width:
                 break
-            legend.remove()
         return self
 
     def png(self) -> bytes:

@@ -78,7 +78,7 @@ def draw(
         near = values.drop(far.index)
         axes.plot(near, label=_("single steps (lines: mean of {count})").format(count=count), **faint)
         for step, value in far.items():
-            edge, marker = (0.985, "^") if value > mean.median() else (0.015, "v")
+            edge, marker = (0.985, "^") if value > near.max() else (0.015, "v")
             at = {"transform": axes.get_xaxis_transform(), "label": _("a step beyond the axis")}
             axes.plot([step], [edge], **style | {"linestyle": "", "marker": marker} | at)
         axes.plot(mean, label=_(label), **style)

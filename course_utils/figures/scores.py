@@ -21,23 +21,28 @@ def plot_sweep(table: pd.DataFrame, name: str = "λ", beside: str = "nll") -> Fi
 
     Columns such as "preferred, seed 0" are drawn as small points. The axis of percentages begins at a ten below all of
     them, and that `beside` it is logarithmic where its values span more than a factor of 20. Where nothing was judged,
-    and "preferred" is NaN throughout, only "fluent" is drawn. Of a table whose index has groups above the values, each
-    group is a curve of "preferred" and of `beside`.
+    and "preferred" is NaN throughout, only "fluent" is drawn. Of a table whose index has two groups above the values,
+    each is a curve of "preferred" and of `beside`; ValueError if there are more.
     """
     figure, name = Figure(10, 3.9), name_of(name)
     left, right = figure.subplots(1, 2)
     right.set_ylabel(f"{named(beside)}, {_('nats')}")
     styles = [(PREFERRED, -0.12), (FLUENT, 0.12)]  # and where their seeds stand
-    if table.index.nlevels == 1:
-        shares = [one for one in ("preferred", "fluent") if not table[one].isna().all()]
-        curves = [(one, table, one, left, style, shift) for one, (style, shift) in zip(shares, styles[-len(shares) :])]
-        curves.append((beside, table, beside, right, SINGLE | {"marker": "^"}, 0.0))
-        left.set_ylabel(_("answers, %"))
-    else:
-        groups = [(group, table.loc[group], *style) for group, style in zip(table.index.unique(0), styles)]
-        curves = [(group, some, "preferred", left, style, shift) for group, some, style, shift in groups]
-        curves += [(group, some, beside, right, style, shift) for group, some, style, shift in groups]
+    groups = table.index.unique(0) if table.index.nlevels > 1 else []
+    if len(groups) > len(styles):
+        words = _("plot_sweep: got {count} groups; expected at most {most}; draw some of them")
+        raise ValueError(words.format(count=len(groups), most=len(styles)))
+    if len(groups):
+        shares, titled = [(group, table.loc[group], "preferred") for group in groups], len(groups)
+        others = [(group, some, beside, right, *style) for (group, some, _share), style in zip(shares, styles)]
         left.set_ylabel(f"{name_of('preferred')}, %")
+    else:
+        judged = [one for one in ("preferred", "fluent") if not table[one].isna().all()]
+        styles, titled = styles[-len(judged) :], 1
+        shares = [(one, table, one) for one in judged]
+        others = [(beside, table, beside, right, SINGLE | {"marker": "^"}, 0.0)]
+        left.set_ylabel(_("answers, %"))
+    curves = [(*share, left, *style) for share, style in zip(shares, styles)] + others
     found: dict = {left: {}, right: {}}
     lowest = 100.0
     for label, some, column, axes, style, shift in curves:
@@ -55,11 +60,10 @@ def plot_sweep(table: pd.DataFrame, name: str = "λ", beside: str = "nll") -> Fi
         figure.details.append(f"{label}: {told}")
         found[axes][label] = numbers
     words = _("{what}: highest at {name} {best}, with {high}%")
-    tops = {what: int(np.nanargmax(shares)) for what, shares in found[left].items()}
-    tops = tops if table.index.nlevels > 1 else dict([*tops.items()][:1])
-    best = (words.format(what=w, name=name, best=values[i], high=f"{found[left][w][i]:.1f}") for w, i in tops.items())
+    tops = [(what, values[int(np.nanargmax(shares))], np.nanmax(shares)) for what, shares in found[left].items()]
+    best = [words.format(what=what, name=name, best=at, high=f"{high:.1f}") for what, at, high in tops[:titled]]
     bottom = 10 * math.floor(lowest / 10) if lowest >= 10 else -4
-    left.set(title="\n".join(best), ylim=(bottom, 104 if bottom < 50 else 101))
+    left.set(title=",\n".join(best), ylim=(bottom, 104 if bottom < 50 else 101))
     right.set_title(finding(named(beside), found[right], ".3f"))
     numbers = np.concatenate([*found[right].values()])
     if 0 < 20 * np.nanmin(numbers) < np.nanmax(numbers):
