@@ -212,7 +212,7 @@ def test_each_number_with_a_decimal_in_the_text_is_recorded(cell, tables, lang):
     text = re.sub(r"`[^`]*`|\]\([^)]*\)|\$[^$]*\$", "", text.partition("\n## ")[0])  # of this section alone
     values = [v for t in tables for v in re.split(r"[,\n]", (RECORDED / f"{t}.csv").read_text(encoding="utf-8"))]
     known = {float(value) for value in values if re.fullmatch(r"-?[\d.]+", value)}
-    known = {abs(value) for one in known for value in (one, round(one, 1))}
+    known = {abs(value) for one in known for value in (one, round(one, 1), round(one, 2))}
     found = numbers_with_a_decimal(text)
     assert found and found <= known
 

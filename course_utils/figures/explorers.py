@@ -65,7 +65,7 @@ def loss_parts(
     weights, of_weight = torch.sigmoid(-margins).numpy(), f"σ(-{name})"
     of_term = ("λ · " if nll else "") + f"-log σ({name})"
     figure, ylabel = Figure(10, 4), ("NLL + " if nll else "") + of_term + nats
-    axis = {"title": _("Loss {value} at {name} {margin}"), "ylabel": ylabel}
+    axis = {"title": _("Loss {value} at {name} {at}"), "ylabel": ylabel}
     panels = ({_("loss"): nll + term}, x, axis), right(x, weights)
     styles = [{"color": BLUE}], [SINGLE | {"linestyle": "-."}, {"color": GREY, "linestyle": "--"}]
     for axes, looks, (curves, where, axis) in zip(figure.subplots(1, 2), styles, panels):
@@ -76,7 +76,7 @@ def loss_parts(
         axes.axvline(0, color=GREY, linewidth=1, linestyle=":")
         axes.set_xlabel(f"{name} = {formula}{nats}", parse_math=True)
         axes.set(xlim=(-where[-1], where[-1]), ylim=(0, 1.05 * max(curve.max() for curve in curves.values())), **axis)
-        axes.set_title(axes.get_title().format(value=f"{first[0]:.3f}", name=name, margin=f"{margin:+.2f}"))
+        axes.set_title(axes.get_title().format(value=f"{first[0]:.3f}", name=name, at=f"{where[0]:+.2f}"))
     if nll:
         figure.axes[0].axhline(nll, color=VERMILLION, linestyle="--", label=_("NLL of the chosen answer"))
     shown = {name + nats: f"{margin:+.3f}", of_term: f"{term[0]:.4f}", of_weight: f"{weights[0]:.4f}"}
@@ -93,8 +93,8 @@ def explore_dpo_loss() -> Explorer:
         def pulls(margins, weights):
             twice = 2 * beta / (1 + np.exp(2 * margins))
             curves = {_("pull on a log-probability"): beta * weights, _("with twice the β"): twice}
-            axis = {"title": _("Pull {value} at {name} {margin}"), "ylabel": f"β · σ(-{name})"}
-            return curves, margins / beta, axis | {"xlabel": _("difference of the log-ratios, nats")}
+            axis = {"title": _("Pull {value} at a difference of the log-ratios of {at}"), "ylabel": f"β · σ(-{name})"}
+            return curves, margins / beta, axis | {"xlabel": _("difference of the log-ratios = margin / β, nats")}
 
         name, margin = _("margin"), beta * (chosen - rejected)
         pull, twice = (times * beta * torch.tensor(-times * margin).sigmoid().item() for times in (1, 2))
@@ -116,7 +116,7 @@ def explore_orpo_loss() -> Explorer:
     name, formula = _("log odds ratio"), r"$\log\frac{odds(y_w|x)}{odds(y_l|x)}$"
 
     def weight(ratios, weights):
-        axis = {"title": _("Gradient weight {value} at {name} {margin}"), "ylabel": f"σ(-{name})"}
+        axis = {"title": _("Gradient weight {value} at {name} {at}"), "ylabel": f"σ(-{name})"}
         return {_("weight of the gradient"): weights}, ratios, axis
 
     def draw(lam, chosen, rejected):
@@ -174,7 +174,7 @@ def explore_kl() -> Explorer:
         below = _("nats") + "\n← " + _("a higher β stays closer to the reference")
         right.set(title=title, xlim=(-0.1, 1.2 * path[:, 0].max()))
         right.set_xlabel(rf"$KL[\pi_r\|\,\pi_{{ref}}]$, {below}", parse_math=True)
-        right.set_ylabel(r"$\mathbb{E}_{y\sim\pi_r}[r(x,y)]$, " + _("nats"), parse_math=True)
+        right.set_ylabel(_("mean reward") + r", $\mathbb{E}_{y\sim\pi_r}[r(x,y)]$, " + _("nats"), parse_math=True)
         words = _(
             "At β = {beta} the best policy goes {kl} nats away from the reference and earns {reward}; at twice the β "
             "it goes {kl2} nats and earns {reward2}: a higher β stays closer. What DPO finds differs from the best "

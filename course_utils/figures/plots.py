@@ -79,8 +79,9 @@ def draw(
         axes.plot(near, label=_("single steps (lines: mean of {count})").format(count=count), **faint)
         for step, value in far.items():
             edge, marker = (0.985, "^") if value > near.max() else (0.015, "v")
-            at = {"transform": axes.get_xaxis_transform(), "label": _("a step beyond the axis")}
+            at = {"transform": axes.get_xaxis_transform()}
             axes.plot([step], [edge], **style | {"linestyle": "", "marker": marker} | at)
+            axes.plot([], [], color=GREY, linestyle="", marker=marker, label=_("a step beyond the axis"))
         axes.plot(mean, label=_(label), **style)
         means[_(label)] = mean.to_numpy()
     axes.set(title=finding(what, means, digits), xlabel=_("step"))
@@ -146,11 +147,13 @@ def plot_sides(
     """
     _margin, reward, logp, unit = FORMULAS[method]
     curves, formula = {"rewards": (REWARDS, reward), "logps": (LOGPS, logp)}[what]
-    figure = Figure(max(7.5, 1 + 3.75 * len(runs)), 4.1)
+    figure = Figure(min(max(7.5, 1 + 3.75 * len(runs)), 11.5), 4.1)
     for axes, (name, log) in zip(figure.subplots(1, len(runs), squeeze=False, sharey=same_axis)[0], runs.items()):
         draw(axes, log, name_of(name), curves, f"{formula}\n({_(unit)})")
     for axes in figure.axes:  # once all are drawn, for the axis may be one
         widen(axes)
+        if same_axis:
+            axes.label_outer()
     return figure.with_legend()
 
 
@@ -168,10 +171,10 @@ def plot_why_odds(log_ratio: float = 3.0) -> Figure:
         axes.plot(chosen, rejected, label=label, **style | {"marker": ""})
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":", label=_("as likely as the chosen answer"))
     high = np.searchsorted(chosen, 0.99)
-    title = _("A log-ratio of {ratio:g} at P = {p:.2f} of the chosen answer leaves the rejected one\n{left}")
-    told = ", ".join(f"{label} {rejected[high]:.2f}" for label, (rejected, _style) in left.items())
+    title = _("A log-ratio of {ratio:g} at P = {p:.2f} of the chosen answer leaves the rejected one at most\n{left}")
+    told = ", ".join(f"{label}: {rejected[high]:.2f}" for label, (rejected, _style) in left.items())
     axes.set_title(title.format(ratio=log_ratio, p=chosen[high], left=told))
-    axes.set(xlabel=_("P of the chosen answer"), ylabel=_("P that is left to the rejected answer"))
+    axes.set(xlabel=_("P of the chosen answer"), ylabel=_("P that is left to the rejected answer, at most"))
     return figure.with_legend()
 
 

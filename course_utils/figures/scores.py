@@ -52,7 +52,7 @@ def plot_sweep(table: pd.DataFrame, name: str = "λ", beside: str = "nll") -> Fi
         seeds = some[[one for one in some if one.startswith(f"{column}, seed")]]
         small = style | {"linestyle": "", "markersize": 3, "alpha": 0.6}
         for i, seed in enumerate(seeds):
-            said = None if i else _("{what}, single seeds").format(what=label)
+            said = None if i else _("{what}, single seeds (moved aside)").format(what=label)
             axes.plot(places + shift + 0.05 * (i - 1), seeds[seed], label=said, **small)
         lowest = min([lowest, *numbers, *seeds.min()]) if axes is left else lowest
         axes.set(xlabel=name, xticks=places, xticklabels=values)
@@ -64,7 +64,7 @@ def plot_sweep(table: pd.DataFrame, name: str = "λ", beside: str = "nll") -> Fi
     best = [words.format(what=what, name=name, best=at, high=f"{high:.1f}") for what, at, high in tops[:titled]]
     bottom = 10 * math.floor(lowest / 10) if lowest >= 10 else -4
     left.set(title=",\n".join(best), ylim=(bottom, 104 if bottom < 50 else 101))
-    right.set_title(finding(named(beside), found[right], ".3f"))
+    right.set_title(finding(named(beside), found[right], ".3g"))
     numbers = np.concatenate([*found[right].values()])
     if 0 < 20 * np.nanmin(numbers) < np.nanmax(numbers):
         right.set_yscale("log")
